@@ -1,0 +1,64 @@
+"""Compiled functions of one row over many rows, in chunks of one fixed shape.
+
+One shape for every chunk means one compilation, bounded memory, and a result that does not depend on how a
+file was cut into chunks.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+# Numbers in a chunk, about 4 MB: large enough to amortize the call, small enough to stay in cache.
+_CHUNK = 2**20
+
+
+def in_chunks(function: Callable, *arrays: np.ndarray) -> Iterator[tuple[slice, Any]]:
+    """Apply a function of one row of each array to all rows, chunk by chunk.
+
+    Parameters
+    ----------
+    function : callable
+        Often an Equinox module or a bound method of one; compiled once for each structure and shape.
+    *arrays : (n_rows, ...)
+
+    Yields
+    ------
+    rows : slice
+    result
+        What the function returns, as NumPy arrays with a leading axis for the rows.
+    """
+    n_rows = len(arrays[0])
+    size = int(np.clip(_CHUNK // max(1, arrays[0][:1].size), 16, 4096))
+    for first in range(0, n_rows, size):
+        rows = slice(first, min(first + size, n_rows))
+        result = _apply(function, *(_padded(array[rows], size) for array in arrays))
+        yield rows, jax.tree.map(lambda y, n=rows.stop - first: np.asarray(y)[:n], result)
+
+
+def map_rows(function: Callable, array: np.ndarray) -> np.ndarray:
+    """Apply a function of one row, which returns one array, to all rows.
+
+    Parameters
+    ----------
+    function : callable
+    array : (n_rows, ...), at least one row
+
+    Returns
+    -------
+    (n_rows, ...)
+    """
+    return np.concatenate([result for _, result in in_chunks(function, array)])
+
+
+@eqx.filter_jit
+def _apply(function: Callable, *chunks):
+    return jax.vmap(function)(*chunks)
+
+
+def _padded(rows: np.ndarray, size: int) -> np.ndarray:
+    """Repeat the last row until there are ``size`` of them."""
+    missing = size - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows

@@ -1,0 +1,49 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Path to write to; on success what was written there takes the place of ``path`` in one step.
+
+    Parameters
+    ----------
+    path : path
+        Where the file shall stand. On failure or interruption what stood there before is untouched, and
+        nothing else is left behind.
+
+    Yields
+    ------
+    Path
+        Beside the final one, hidden, with the same ending (many writers go by it).
+
+    Raises
+    ------
+    OSError
+        If the folder does not exist or cannot be written to, or the path is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder; add a file name")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    try:
+        # A folder of its own, since some writers make further files or insist on making the file themselves.
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise type(error)(f"cannot write {path}: {error.strerror}") from error
+    temporary = folder / path.name
+    try:
+        yield temporary
+        os.replace(temporary, path)  # noqa: PTH105 (its atomicity is the point)
+    except OSError as error:
+        raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        for left in folder.iterdir():
+            left.unlink(missing_ok=True)
+        folder.rmdir()

@@ -1,0 +1,116 @@
+"""What a model is, as plain frozen data: it builds the model, heads its file, and rebuilds it at load."""
+
+import dataclasses
+import math
+from typing import Any
+
+ALIGNMENTS = ("superposition", "principal", "none")
+REPRESENTATIONS = ("cartesian",)
+LIKELIHOODS = ("gaussian", "fixed_gaussian", "squared_error")
+PRIORS = ("standard_normal",)
+# Smooth ones only: a coordinate that biases a simulation needs a continuous gradient.
+ACTIVATIONS = ("silu", "tanh", "softplus", "gelu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """Everything that fixes the shape and meaning of a model, but not its numbers.
+
+    Parameters
+    ----------
+    n_atoms, dim : int
+        Of one frame; ``dim`` is 2 or 3.
+    alignment : {"superposition", "principal", "none"}
+    representation : {"cartesian"}
+    latent_dim : int
+        From 1 to the number of features.
+    hidden : tuple of int
+        Widths of the encoder's hidden layers; the decoder has them in reverse.
+    activation : {"silu", "tanh", "softplus", "gelu"}
+    likelihood : {"gaussian", "fixed_gaussian", "squared_error"}
+        ``"gaussian"`` learns one width a feature; ``"fixed_gaussian"`` has the given ``width``.
+    width : float, optional
+        In nm (or reduced units); of the fixed Gaussian only.
+    prior : {"standard_normal"}
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a value outside of these, saying what was expected.
+    """
+
+    n_atoms: int
+    dim: int
+    alignment: str = "superposition"
+    representation: str = "cartesian"
+    latent_dim: int = 2
+    hidden: tuple[int, ...] = (256, 256, 256)
+    activation: str = "silu"
+    likelihood: str = "gaussian"
+    width: float | None = None
+    prior: str = "standard_normal"
+
+    def __post_init__(self):
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        _check_choice("alignment", self.alignment, ALIGNMENTS)
+        _check_choice("representation", self.representation, REPRESENTATIONS)
+        _check_choice("activation", self.activation, ACTIVATIONS)
+        _check_choice("likelihood", self.likelihood, LIKELIHOODS)
+        _check_choice("prior", self.prior, PRIORS)
+        _check_count("dim", self.dim)
+        _check_choice("dim", self.dim, (2, 3))
+        _check_count("n_atoms", self.n_atoms)
+        _check_count("latent_dim", self.latent_dim)
+        for size in self.hidden:
+            _check_count("hidden layer size", size)
+        self._check_latent_dim()
+        self._check_width()
+
+    @property
+    def n_features(self) -> int:
+        """Length of the vector that the networks see."""
+        return self.n_atoms * self.dim
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return dataclasses.asdict(self) | {"hidden": list(self.hidden)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Spec":
+        """Spec from plain data.
+
+        Raises
+        ------
+        ValueError
+            For names that this version does not know.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise ValueError(f"the model's description has unknown entries {unknown}; a newer mdvae may read it")
+        return cls(**(data | {"hidden": tuple(data["hidden"])}))
+
+    def _check_latent_dim(self) -> None:
+        if self.latent_dim > self.n_features:
+            raise ValueError(
+                f"latent_dim={self.latent_dim} is larger than the number of features: "
+                f"{self.n_atoms} atoms x {self.dim} = {self.n_features}"
+            )
+
+    def _check_width(self) -> None:
+        if self.likelihood != "fixed_gaussian":
+            if self.width is not None:
+                raise ValueError(f"width={self.width} belongs to likelihood='fixed_gaussian', got {self.likelihood!r}")
+        elif self.width is None or not (math.isfinite(self.width) and self.width > 0):
+            raise ValueError(f"likelihood='fixed_gaussian' needs width > 0 (in the unit of the lengths), got {self.width}")
+
+
+def _check_choice(name: str, value: Any, choices: tuple) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not known; expected one of {', '.join(map(repr, choices))}")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")

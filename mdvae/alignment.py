@@ -1,0 +1,266 @@
+"""A frame into a standard pose: centered, then turned by a proper rotation.
+
+An alignment is a pure function of one frame, so that a trained model is one map from positions to
+latent coordinates. ``"superposition"`` turns every frame onto the mean structure, which itself lies
+along its principal axes; ``"principal"`` lays every frame along its own principal axes; ``"none"``
+only centers. The same weights center and turn, which makes the pose the weighted least-squares one.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from mdvae._chunks import in_chunks
+from mdvae._types import Frame, Scalar, Weights
+from mdvae.geometry import (
+    center,
+    principal_axes,
+    principal_gap,
+    superposition_gap,
+    superposition_rotation,
+)
+
+AlignmentName = Literal["superposition", "principal", "none"]
+Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+
+# A posed step beyond the intrinsic one by half the radius of gyration: about a turn of 30 degrees.
+_JUMP = 0.5
+# The mean structure is settled when an iteration moves it by less than this share of its size.
+_SETTLED = 1e-4
+_ITERATIONS = 20
+# Points count as one point, or as lying on one line, below this share: the rounding of float32.
+_DEGENERATE = 1e-5
+
+
+class AbstractAlignment(eqx.Module):
+    """A frame into a standard pose."""
+
+    weights: eqx.AbstractVar[Weights]
+
+    @abc.abstractmethod
+    def __call__(self, frame: Frame) -> Frame:
+        """Center the frame and turn it.
+
+        Parameters
+        ----------
+        frame : (n_atoms, dim), nm
+
+        Returns
+        -------
+        (n_atoms, dim), nm
+        """
+
+    @abc.abstractmethod
+    def gap(self, frame: Frame) -> Scalar:
+        """How well the turn is defined: 0 is not at all."""
+
+
+class Superposition(AbstractAlignment):
+    """Every frame superposed on one reference structure."""
+
+    weights: Weights
+    reference: Frame
+
+    def __init__(self, weights: Weights, reference: Frame):
+        self.weights, self.reference = weights, reference
+
+    def __call__(self, frame: Frame) -> Frame:
+        """Center the frame and superpose it on the reference."""
+        centered = center(frame, self.weights)
+        return centered @ superposition_rotation(centered, self.reference, self.weights).T
+
+    def gap(self, frame: Frame) -> Scalar:
+        """Relative gap of the superposition, 0 to 1."""
+        return superposition_gap(center(frame, self.weights), self.reference, self.weights)
+
+
+class PrincipalAxes(AbstractAlignment):
+    """Every frame along its own principal axes; signs by the nearer of the proper flips."""
+
+    weights: Weights
+    reference: Frame
+
+    def __init__(self, weights: Weights, reference: Frame):
+        self.weights, self.reference = weights, reference
+
+    def __call__(self, frame: Frame) -> Frame:
+        """Center the frame and lay it along its own principal axes."""
+        centered = center(frame, self.weights)
+        return centered @ principal_axes(centered, self.weights, self.reference).T
+
+    def gap(self, frame: Frame) -> Scalar:
+        """Smallest difference of two moments as a share of their sum."""
+        return principal_gap(center(frame, self.weights), self.weights)
+
+
+class Unaligned(AbstractAlignment):
+    """Centered, not turned."""
+
+    weights: Weights
+
+    def __init__(self, weights: Weights):
+        self.weights = weights
+
+    def __call__(self, frame: Frame) -> Frame:
+        """Center the frame."""
+        return center(frame, self.weights)
+
+    def gap(self, frame: Frame) -> Scalar:
+        """Nothing is turned, so nothing is ill defined."""
+        return jnp.ones((), frame.dtype)
+
+
+def fit_alignment(
+    name: str, coordinates: Coordinates, weights: Float[np.ndarray, " n_atoms"]
+) -> AbstractAlignment:
+    """Alignment of the given name, its reference learned from the data.
+
+    Parameters
+    ----------
+    name : {"superposition", "principal", "none"}
+    coordinates : (n_frames, n_atoms, dim), float32, nm
+    weights : (n_atoms,)
+        Masses, or ones for the geometric center.
+
+    Returns
+    -------
+    AbstractAlignment
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, and for atoms that all lie on one point or (in space) on one line, where
+        no orientation is defined.
+    """
+    weights = jnp.asarray(weights, jnp.float32)
+    if name == "none":
+        return Unaligned(weights)
+    if name not in ("superposition", "principal"):
+        raise ValueError(f"alignment={name!r} is not known; expected 'superposition', 'principal' or 'none'")
+    start = jnp.asarray(coordinates[0])
+    _check_extent(coordinates, np.asarray(weights))
+    if name == "principal":
+        none_yet = jnp.zeros_like(start)
+        first = PrincipalAxes(weights, none_yet)(start)
+        return PrincipalAxes(weights, _iterated_mean(PrincipalAxes, weights, first, coordinates))
+    mean = _iterated_mean(Superposition, weights, center(start, weights), coordinates)
+    laid = mean @ principal_axes(mean, weights, jnp.zeros_like(mean)).T
+    return Superposition(weights, laid)
+
+
+def pose(alignment: AbstractAlignment, coordinates: Coordinates) -> None:
+    """Pose every frame, in place.
+
+    Parameters
+    ----------
+    alignment : AbstractAlignment
+    coordinates : (n_frames, n_atoms, dim), float32, writable, nm
+    """
+    for rows, posed in in_chunks(alignment, coordinates):
+        coordinates[rows] = posed
+
+
+def smallest_gap(alignment: AbstractAlignment, coordinates: Coordinates) -> float:
+    """Smallest spectral gap over the frames: near 0, some frame's orientation is not defined.
+
+    Parameters
+    ----------
+    alignment : AbstractAlignment
+    coordinates : (n_frames, n_atoms, dim), float32, nm
+    """
+    return float(min(np.min(gaps) for _, gaps in in_chunks(alignment.gap, coordinates)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Jumps:
+    """Steps between consecutive frames that the pose made, not the molecule."""
+
+    n: int
+    largest: float
+
+
+def count_jumps(
+    alignment: AbstractAlignment, coordinates: Coordinates, lengths: Sequence[int]
+) -> Jumps:
+    """Count the jumps that the pose puts between consecutive frames.
+
+    A step from one posed frame to the next is compared with the smallest step that any rotation would
+    give. It is a jump where it is longer by more than half the radius of gyration, about what a turn of
+    30 degrees does.
+
+    Parameters
+    ----------
+    alignment : AbstractAlignment
+        The one that posed the frames; its weights measure the steps.
+    coordinates : (n_frames, n_atoms, dim), float32, nm, posed
+    lengths : sequence of int
+        Frames of each trajectory; a step never crosses a border.
+
+    Returns
+    -------
+    Jumps
+        Their number, and the largest posed step among them in nm (0 where there is none).
+    """
+    count, largest, first = 0, 0.0, 0
+    for length in lengths:
+        frames = coordinates[first : first + length]
+        first += length
+        if length < 2:
+            continue
+        for _, (posed, intrinsic, size) in in_chunks(_Step(alignment.weights), frames[:-1], frames[1:]):
+            jumped = posed - intrinsic > _JUMP * size
+            count += int(jumped.sum())
+            largest = max(largest, float(np.max(posed, where=jumped, initial=0.0)))
+    return Jumps(count, largest)
+
+
+def _check_extent(coordinates: Coordinates, weights: np.ndarray) -> None:
+    """Refuse data without any orientation: one point in every frame, or in space one line."""
+    some = coordinates[:: max(1, len(coordinates) // 1000)].astype(np.float64)
+    some = some - np.average(some, axis=1, weights=weights, keepdims=True)
+    moments = np.linalg.eigvalsh(np.einsum("a,fai,faj->fij", weights / weights.sum(), some, some))
+    largest, second = moments[:, -1].max(), moments[:, -2].max()
+    scale = max(np.abs(coordinates[0]).max() ** 2, 1e-12)
+    if largest <= (_DEGENERATE**2) * scale:
+        raise ValueError("all atoms lie on one point in every frame; check the selection and the file")
+    if coordinates.shape[2] == 3 and second <= (_DEGENERATE**2) * largest:
+        raise ValueError(
+            "all atoms lie on one line in every frame, so no orientation is defined; "
+            "select more atoms, or use alignment='none'"
+        )
+
+
+def _iterated_mean(
+    kind: Callable[[Weights, Frame], AbstractAlignment], weights: Weights, start: Frame, coordinates: Coordinates
+) -> Frame:
+    """Mean of the frames posed on their own mean, iterated until it stands still."""
+    mean = np.asarray(start, np.float64)
+    for _ in range(_ITERATIONS):
+        alignment = kind(weights, jnp.asarray(mean, jnp.float32))
+        total = np.zeros_like(mean)
+        for _, posed in in_chunks(alignment, coordinates):
+            total += posed.sum(axis=0, dtype=np.float64)
+        update = total / len(coordinates)
+        moved, mean = np.linalg.norm(update - mean), update
+        if moved <= _SETTLED * np.linalg.norm(mean):
+            break
+    return jnp.asarray(mean, jnp.float32)
+
+
+class _Step(eqx.Module):
+    """Posed step, smallest step under any rotation, and size of a pair: weighted root mean squares."""
+
+    weights: Weights
+
+    def __call__(self, before: Frame, after: Frame) -> tuple[Scalar, Scalar, Scalar]:
+        best = after @ superposition_rotation(after, before, self.weights).T
+        return self._size(after - before), self._size(best - before), self._size(before)
+
+    def _size(self, frame: Frame) -> Scalar:
+        return jnp.sqrt(jnp.einsum("a,ad->", self.weights, frame**2) / jnp.sum(self.weights))

@@ -1,0 +1,128 @@
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdvae.geometry import symmetric_eigen
+
+SIZES = [2, 3, 4]
+eigen = jax.jit(symmetric_eigen)
+
+
+def rotated(values, seed=1):
+    """Symmetric matrix with the given eigenvalues, in general position."""
+    n = len(values)
+    basis, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(n, n)))
+    return (basis * np.asarray(values, float)) @ basis.T
+
+
+def random(n, seed=0):
+    matrix = np.random.default_rng(seed).normal(size=(n, n))
+    return matrix + matrix.T
+
+
+MATRICES = {
+    "random": random,
+    "another": lambda n: random(n, seed=7),
+    "zero": lambda n: np.zeros((n, n)),
+    "identity": np.eye,
+    "diagonal, ascending": lambda n: np.diag(np.arange(1.0, n + 1)),
+    "diagonal, with negatives": lambda n: np.diag(np.arange(n) - 1.5),
+    "two equal": lambda n: rotated([2.0, 2.0, 1.0, -1.0][:n]),
+    "all equal but one": lambda n: rotated([3.0] + [1.0] * (n - 1)),
+    "rank one": lambda n: np.ones((n, n)),
+    "equal diagonal": lambda n: np.ones((n, n)) + np.eye(n),
+    "nearly equal": lambda n: rotated([1.0, 1.0 - 1e-6, 0.5, 0.25][:n]),
+    "wide range": lambda n: rotated([1.0, 1e-3, 1e-6, 1e-9][:n]),
+    "large": lambda n: 1e12 * random(n),
+    "small": lambda n: 1e-12 * random(n),
+    "denormal off the diagonal": lambda n: np.full((n, n), 1e-40),
+}
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("case", MATRICES)
+def test_agrees_with_numpy(case, n):
+    matrix = MATRICES[case](n).astype(np.float32)
+    exact = np.linalg.eigvalsh(matrix.astype(np.float64))[::-1]
+    values, vectors = map(np.asarray, eigen(jnp.asarray(matrix)))
+    scale = np.abs(exact).max() + 1e-30
+    np.testing.assert_allclose(values / scale, exact / scale, atol=2e-6)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(n), atol=2e-6)
+    np.testing.assert_allclose(matrix @ vectors / scale, vectors * values / scale, atol=3e-6)
+    assert (np.diff(values) <= 0).all()
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_vectors_agree_with_numpy_up_to_sign(n):
+    matrix = rotated([4.0, 3.0, 1.0, -2.0][:n])
+    _, vectors = eigen(jnp.asarray(matrix, jnp.float32))
+    expected = np.linalg.eigh(matrix)[1][:, ::-1]
+    np.testing.assert_allclose(np.abs(np.sum(np.asarray(vectors) * expected, axis=0)), 1, atol=1e-6)
+
+
+def test_float64_reaches_its_own_rounding():
+    matrices = np.stack([random(4, seed) for seed in range(200)])
+    with jax.enable_x64(True):
+        values, _ = jax.jit(jax.vmap(symmetric_eigen))(jnp.asarray(matrices))
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(matrices)[:, ::-1], atol=1e-13)
+
+
+def functional(matrix):
+    """A smooth function of values and of vectors that their signs do not change."""
+    values, vectors = symmetric_eigen(matrix)
+    n = len(values)
+    weights = jnp.arange(1.0, n + 1)
+    probe = jnp.cos(jnp.arange(n * n) * 1.7).reshape(n, n)
+    return jnp.sum(weights * values**2) + jnp.sum(jnp.sin(weights) * jnp.einsum("ik,ij,jk->k", vectors, probe, vectors))
+
+
+functional_of_many = jax.jit(jax.vmap(jax.vmap(functional)))
+
+
+@cache
+def derivatives():
+    return {"forward": jax.jit(jax.jacfwd(functional)), "reverse": jax.jit(jax.grad(functional))}
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_derivative_against_finite_differences(n):
+    matrix, step = rotated([4.0, 2.5, 1.0, -2.0][:n], seed=3), 1e-6
+    # Directions in which the matrix stays symmetric.
+    changes = np.array([np.eye(n)[[i]] * np.eye(n)[:, [j]] for i in range(n) for j in range(i + 1)])
+    changes = np.maximum(changes, changes.transpose(0, 2, 1))
+    with jax.enable_x64(True):
+        above, below = np.asarray(functional_of_many(jnp.asarray([matrix + step * changes, matrix - step * changes])))
+        for derivative in derivatives().values():
+            slopes = np.sum(np.asarray(derivative(jnp.asarray(matrix))) * changes, axis=(1, 2))
+            np.testing.assert_allclose(slopes, (above - below) / (2 * step), atol=1e-7)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_derivative_of_the_sum_of_values_is_the_identity(n):
+    """The trace is linear, however degenerate the matrix."""
+    gradient = jax.jit(jax.grad(lambda m: jnp.sum(symmetric_eigen(m)[0])))
+    for matrix in (np.zeros((n, n)), np.eye(n), random(n)):
+        np.testing.assert_allclose(gradient(jnp.asarray(matrix, jnp.float32)), np.eye(n), atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize("case", ["zero", "identity", "rank one", "two equal"])
+def test_derivatives_are_finite_where_values_coincide(case, mode):
+    for n in SIZES:
+        matrix = jnp.asarray(MATRICES[case](n), jnp.float32)
+        assert np.isfinite(derivatives()[mode](matrix)).all()
+
+
+def test_second_derivative_of_a_known_case():
+    """Largest value of [[1, t], [t, -1]] is sqrt(1 + t^2): slope 0 and curvature 1 at t = 0."""
+
+    def largest(t):
+        return symmetric_eigen(jnp.stack([jnp.stack([1.0 + 0 * t, t]), jnp.stack([t, -1.0 + 0 * t])]))[0][0]
+
+    slope, curvature = jax.jit(jax.grad(largest)), jax.jit(jax.grad(jax.grad(largest)))
+    for t in (0.0, 0.75):
+        np.testing.assert_allclose(slope(t), t / np.hypot(1, t), atol=1e-6)
+        np.testing.assert_allclose(curvature(t), (1 + t * t) ** -1.5, atol=1e-5)

@@ -1,0 +1,120 @@
+"""Multilayer perceptrons that know the scale of the data, so that features keep their unit."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mdvae._types import Features, Key, Latent
+from mdvae.distributions import DiagonalNormal
+from mdvae.networks.base import AbstractDecoder, AbstractEncoder
+
+# Posterior widths stay within e^±8 of the prior's: no data asks for more, and exp cannot overflow.
+_LOG_STD_LIMIT = 8.0
+
+
+class MLPEncoder(AbstractEncoder):
+    """Perceptron from standardized features to a diagonal normal posterior.
+
+    Parameters
+    ----------
+    n_features, latent_dim : int
+    hidden : sequence of int
+        Widths of the hidden layers.
+    activation : str
+        Name of a function in `jax.nn`, or ``"tanh"``.
+    shift : (n_features,)
+        Subtracted from the features; not trained.
+    scale : scalar
+        Divides the shifted features; not trained.
+    key : PRNG key
+    """
+
+    shift: Features
+    scale: Float[Array, ""]
+    layers: tuple[eqx.nn.Linear, ...]
+    activation: Callable = eqx.field(static=True)
+
+    def __init__(
+        self,
+        n_features: int,
+        latent_dim: int,
+        hidden: Sequence[int],
+        activation: str,
+        *,
+        shift: Features,
+        scale: Float[Array, ""],
+        key: Key,
+    ):
+        self.shift, self.scale = shift, scale
+        self.layers = _linear_layers([n_features, *hidden, 2 * latent_dim], key)
+        self.activation = _activation(activation)
+
+    def __call__(self, x: Features) -> DiagonalNormal:
+        """Posterior for one feature vector."""
+        shift, scale = jax.lax.stop_gradient((self.shift, self.scale))
+        mean, log_std = jnp.split(_forward(self.layers, self.activation, (x - shift) / scale), 2)
+        return DiagonalNormal(mean, _LOG_STD_LIMIT * jnp.tanh(log_std / _LOG_STD_LIMIT))
+
+
+class MLPDecoder(AbstractDecoder):
+    """Perceptron from a latent point to likelihood parameters in the unit of the features.
+
+    Parameters
+    ----------
+    latent_dim, n_params : int
+    hidden : sequence of int
+        Widths of the hidden layers, from the latent side.
+    activation : str
+    shift : (n_params,)
+        Added to the scaled output; not trained.
+    scale : scalar
+        Multiplies the output; not trained.
+    key : PRNG key
+    """
+
+    shift: Float[Array, " n_params"]
+    scale: Float[Array, ""]
+    layers: tuple[eqx.nn.Linear, ...]
+    activation: Callable = eqx.field(static=True)
+
+    def __init__(
+        self,
+        latent_dim: int,
+        n_params: int,
+        hidden: Sequence[int],
+        activation: str,
+        *,
+        shift: Float[Array, " n_params"],
+        scale: Float[Array, ""],
+        key: Key,
+    ):
+        self.shift, self.scale = shift, scale
+        self.layers = _linear_layers([latent_dim, *hidden, n_params], key)
+        self.activation = _activation(activation)
+
+    def __call__(self, z: Latent) -> Float[Array, " n_params"]:
+        """Likelihood parameters for one latent point."""
+        shift, scale = jax.lax.stop_gradient((self.shift, self.scale))
+        return shift + scale * _forward(self.layers, self.activation, z)
+
+
+def _linear_layers(sizes: Sequence[int], key: Key) -> tuple[eqx.nn.Linear, ...]:
+    keys = jax.random.split(key, len(sizes) - 1)
+    return tuple(
+        eqx.nn.Linear(n_in, n_out, dtype=jnp.float32, key=k)
+        for (n_in, n_out), k in zip(pairwise(sizes), keys, strict=True)
+    )
+
+
+def _activation(name: str) -> Callable:
+    return jnp.tanh if name == "tanh" else getattr(jax.nn, name)
+
+
+def _forward(layers: Sequence[eqx.nn.Linear], activation: Callable, x: Float[Array, " n"]) -> Float[Array, " m"]:
+    for layer in layers[:-1]:
+        x = activation(layer(x))
+    return layers[-1](x)

@@ -1,0 +1,258 @@
+"""A model: system, alignment, representation and VAE, which together are one map from positions to z and back."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mdvae._types import Frame, Key, Latent
+from mdvae.alignment import AbstractAlignment, PrincipalAxes, Superposition, Unaligned
+from mdvae.history import History
+from mdvae.networks import MLPDecoder, MLPEncoder
+from mdvae.representations import AbstractRepresentation, Cartesian
+from mdvae.spec import Spec
+from mdvae.trajectory import Frames, System
+from mdvae.vae import VAE, Gaussian, SquaredError, StandardNormal
+from mdvae.validity import LocalGeometry
+
+# Training frames that go into the model: all of them where they fit, else evenly spaced ones.
+_KEPT_BYTES = 16 * 2**20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What a model remembers of the frames that it was trained on.
+
+    Parameters
+    ----------
+    frames : (n_kept, n_atoms, dim), float32
+        Posed training frames: all of them up to 16 MB, else evenly spaced ones.
+    n_frames : int
+        How many there were.
+    geometry : LocalGeometry
+        Bounds on bonds and contacts, from all of them.
+    """
+
+    frames: Float[np.ndarray, "n_kept n_atoms dim"]
+    n_frames: int
+    geometry: LocalGeometry
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """From positions to latent coordinates and back.
+
+    A frozen record, not a module: jit its parts, so that a topology is never hashed.
+
+    Parameters
+    ----------
+    system : System
+        Which atoms, their masses and topology, the unit of length.
+    alignment : AbstractAlignment
+    representation : AbstractRepresentation
+    vae : VAE
+    spec : Spec, optional
+        What built it; a model composed by hand has none.
+    data : TrainingData, optional
+        There once it is trained.
+    history : History, optional
+        There once it is trained.
+    settings : dict
+        How it was trained: plain names and numbers, for the record.
+    """
+
+    system: System
+    alignment: AbstractAlignment
+    representation: AbstractRepresentation
+    vae: VAE
+    spec: Spec | None = None
+    data: TrainingData | None = None
+    history: History | None = None
+    settings: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def coordinate(self) -> "Coordinate":
+        """The map from one frame to its latent point."""
+        return Coordinate(self.alignment, self.representation, self.vae)
+
+    @property
+    def decoder(self) -> "Decoder":
+        """The map from one latent point to its frame."""
+        return Decoder(self.representation, self.vae)
+
+    @property
+    def latent_dim(self) -> int:
+        """Number of latent coordinates."""
+        return len(self.vae.prior_distribution().mean)
+
+    def __str__(self) -> str:
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(self.vae, eqx.is_inexact_array)))
+        system = self.system
+        chosen = f" (select {system.select!r})" if system.select else ""
+        lines = [
+            f"system      {system.n_atoms} of {system.n_atoms_in_file} atoms{chosen}, {system.dim}-D, "
+            f"lengths in {'nm' if system.unit == 'nm' else 'reduced units'}",
+            f"alignment   {type(self.alignment).__name__}, centered on {self.settings.get('center', '?')}",
+            f"networks    {self.latent_dim} latent dimensions, {parameters} parameters",
+        ]
+        if self.history is not None:
+            lines += _history_lines(self.history, self.settings)
+        return "\n".join(lines)
+
+
+def _history_lines(history: History, settings: dict) -> list[str]:
+    best = history.best()
+    return [
+        f"training    {history.n_training} frames, {history.n_validation} held out in blocks of time; "
+        f"beta {settings.get('beta')}, seed {settings.get('seed')}",
+        f"            {history.n_epochs} epochs in {history.seconds:.0f} s: {history.stopped}",
+        f"            best epoch {history.best_epoch + 1}, held-out loss {best['validation_loss']:.3f} = "
+        f"reconstruction {best['validation_reconstruction']:.3f} + beta x KL {best['validation_kl']:.3f} (nats a frame)",
+    ]
+
+
+class Coordinate(eqx.Module):
+    """Align, represent, encode: one frame (n_atoms, dim) in nm to its latent point (latent_dim,)."""
+
+    alignment: AbstractAlignment
+    representation: AbstractRepresentation
+    vae: VAE
+
+    def __call__(self, frame: Frame) -> Latent:
+        """Posterior mean: deterministic and differentiable."""
+        return self.encode_posed(self.alignment(frame))
+
+    def encode_posed(self, frame: Frame) -> Latent:
+        """The same for a frame that is in its pose already."""
+        return self.vae.encode(self.representation.to_features(frame))
+
+
+class Decoder(eqx.Module):
+    """Decode and represent: one latent point (latent_dim,) to a frame (n_atoms, dim) in the standard pose."""
+
+    representation: AbstractRepresentation
+    vae: VAE
+
+    def __call__(self, z: Latent) -> Frame:
+        """Mean of the likelihood."""
+        return self.representation.to_coordinates(self.vae.decode(z))
+
+    def sample(self, z: Latent, key: Key) -> Frame:
+        """Sample of the likelihood."""
+        return self.representation.to_coordinates(self.vae.sample(z, key))
+
+    def sample_from_data(self, z: Latent, key_data: Array) -> Frame:
+        """The same with the key as plain numbers, which NumPy can hold."""
+        return self.sample(z, jax.random.wrap_key_data(key_data))
+
+
+def build(frames: Frames, *, key: Key | None = None, seed: int = 0, **spec) -> Model:
+    """Untrained model for frames: networks scaled to the data, alignment taken over from them.
+
+    Parameters
+    ----------
+    frames : Frames
+        As returned by `read`.
+    key : PRNG key, optional
+        For the initial weights; ``jax.random.key(seed)`` if left out.
+    seed : int
+    **spec
+        Fields of `Spec`, such as ``latent_dim`` and ``likelihood``.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ValueError, TypeError
+        From `Spec`, and for frames that do not differ from one another.
+    """
+    description = Spec(
+        frames.system.n_atoms, frames.system.dim, alignment=_alignment_name(frames.alignment), **spec
+    )
+    shift = frames.coordinates.mean(axis=0, dtype=np.float64)
+    scale = _spread(frames.coordinates, shift)
+    skeleton = assemble(description, frames.system, jax.random.key(seed) if key is None else key, shift, scale)
+    return dataclasses.replace(skeleton, alignment=frames.alignment)
+
+
+def assemble(
+    spec: Spec, system: System, key: Key, shift: np.ndarray | None = None, scale: float = 1.0
+) -> Model:
+    """Model of the shape that a spec describes, with fresh weights.
+
+    Parameters
+    ----------
+    spec : Spec
+    system : System
+    key : PRNG key
+    shift : (n_atoms, dim), optional
+        Mean posed structure in nm; zeros if left out.
+    scale : float
+        Typical deviation from it, in nm.
+
+    Returns
+    -------
+    Model
+    """
+    shift = np.zeros((spec.n_atoms, spec.dim)) if shift is None else shift
+    encoder_key, decoder_key = jax.random.split(key)
+    offset, size = jnp.asarray(shift.reshape(-1), jnp.float32), jnp.asarray(scale, jnp.float32)
+    encoder = MLPEncoder(
+        spec.n_features, spec.latent_dim, spec.hidden, spec.activation, shift=offset, scale=size, key=encoder_key
+    )
+    decoder = MLPDecoder(
+        spec.latent_dim, spec.n_features, spec.hidden[::-1], spec.activation, shift=offset, scale=size, key=decoder_key
+    )
+    vae = VAE(encoder, decoder, _likelihood(spec, scale), StandardNormal(spec.latent_dim))
+    return Model(system, _alignment(spec), Cartesian(spec.n_atoms, spec.dim), vae, spec)
+
+
+def remember(frames: Frames, geometry: LocalGeometry) -> TrainingData:
+    """What a model keeps of its training frames.
+
+    Parameters
+    ----------
+    frames : Frames
+    geometry : LocalGeometry
+    """
+    n_frames = len(frames.coordinates)
+    n_kept = int(np.clip(_KEPT_BYTES // frames.coordinates[0].nbytes, 1, n_frames))
+    rows = np.unique(np.linspace(0, n_frames - 1, n_kept).astype(int))
+    return TrainingData(frames.coordinates[rows], n_frames, geometry)
+
+
+def _spread(coordinates: np.ndarray, mean: np.ndarray) -> float:
+    """Root mean square deviation of one coordinate from the mean structure, in nm."""
+    total = 0.0
+    for block in np.array_split(coordinates, max(1, coordinates.nbytes // 2**26)):
+        total += float(((block - mean) ** 2).sum())
+    spread = float(np.sqrt(total / coordinates.size))
+    # Not an exact zero: float32 rounding of the pose tells equal frames apart by a little.
+    if spread <= 1e-6 * float(np.abs(mean).max()):
+        raise ValueError(f"all {len(coordinates)} frames are the same structure; there is nothing to learn")
+    return spread
+
+
+def _likelihood(spec: Spec, scale: float) -> Gaussian | SquaredError:
+    if spec.likelihood == "squared_error":
+        return SquaredError()
+    learned = spec.likelihood == "gaussian"
+    width = scale if learned else spec.width
+    return Gaussian(jnp.full(spec.n_features, width, jnp.float32), learned=learned)
+
+
+def _alignment(spec: Spec) -> AbstractAlignment:
+    weights, reference = jnp.ones(spec.n_atoms, jnp.float32), jnp.zeros((spec.n_atoms, spec.dim), jnp.float32)
+    if spec.alignment == "none":
+        return Unaligned(weights)
+    return {"superposition": Superposition, "principal": PrincipalAxes}[spec.alignment](weights, reference)
+
+
+def _alignment_name(alignment: AbstractAlignment) -> str:
+    names = {Superposition: "superposition", PrincipalAxes: "principal", Unaligned: "none"}
+    return names[type(alignment)]

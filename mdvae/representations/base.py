@@ -1,0 +1,24 @@
+"""What a representation is."""
+
+import abc
+
+import equinox as eqx
+
+from mdvae._types import Features, Frame
+
+
+class AbstractRepresentation(eqx.Module):
+    """An invertible map between an aligned frame and the vector that networks see."""
+
+    @property
+    @abc.abstractmethod
+    def n_features(self) -> int:
+        """Length of the vector."""
+
+    @abc.abstractmethod
+    def to_features(self, frame: Frame) -> Features:
+        """Vector (n_features,) of an aligned frame (n_atoms, dim)."""
+
+    @abc.abstractmethod
+    def to_coordinates(self, features: Features) -> Frame:
+        """Frame (n_atoms, dim) of a vector (n_features,)."""

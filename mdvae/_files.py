@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder; add a file name")
+    if path.exists() and not path.is_file():
+        raise OSError(f"cannot write {path}: it is not a regular file, and would be replaced by one")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     try:
@@ -44,6 +47,4 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        for left in folder.iterdir():
-            left.unlink(missing_ok=True)
-        folder.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,152 @@
+"""From an untrained model and frames to a trained model."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import optax
+
+from mdvae._types import Key
+from mdvae.model import Model, remember
+from mdvae.trajectory import Frames
+from mdvae.training.loop import optimize
+from mdvae.training.progress import ProgressBar
+from mdvae.training.schedules import learning_rate_schedule, warmed_up
+from mdvae.training.splits import split_blocks
+from mdvae.validity import fit_local_geometry
+
+# Fewer frames than this have no statistics to speak of.
+_FEWEST_FRAMES = 10
+# Gradient steps that training takes where the number of epochs is left open, and the bounds on its epochs.
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 30_000, 20, 1000
+
+
+def train(
+    model: Model,
+    frames: Frames,
+    *,
+    beta: float = 1.0,
+    epochs: int | None = None,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    warmup_epochs: int = 0,
+    validation_fraction: float = 0.1,
+    patience: int | None = None,
+    key: Key | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Model:
+    """Fit a model to frames.
+
+    Parameters
+    ----------
+    model : Model
+        From `build`; not changed.
+    frames : Frames
+        From `read`, in the pose of the model's alignment.
+    beta : float
+        Weight of the KL divergence. With a Gaussian likelihood 1 is the evidence lower bound; smaller
+        reconstructs better, larger brings encoded frames nearer to the prior.
+    epochs : int, optional
+        At most this many. Left out, as many as make 30 000 gradient steps, but at least 20 and at most 1000.
+    batch_size : int
+    learning_rate : float
+        Peak of the schedule for Adam: a short rise, then a cosine.
+    warmup_epochs : int
+        Epochs over which beta rises from zero. None by default: it helps where a latent dimension dies, but the
+        latent space then first spreads without restraint, and what it keeps of that are gaps between regions, from
+        which the decoder makes broken structures.
+    validation_fraction : float
+        Share of frames held out, as blocks of time.
+    patience : int, optional
+        Stop after this many epochs without a better validation loss; a fifth of the epochs, and at least 10,
+        if left out.
+    key : PRNG key, optional
+        ``jax.random.key(seed)`` if left out.
+    seed : int
+    progress : bool
+        Show a progress bar (on a terminal only).
+
+    Returns
+    -------
+    Model
+        With the parameters that did best on the held-out frames, its `history`, and what it remembers of the
+        training frames. Ctrl-C returns the best so far.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 10 frames and for settings outside their range.
+    FloatingPointError
+        If the loss stops being finite.
+    """
+    check_settings(beta, epochs, batch_size, learning_rate, warmup_epochs, validation_fraction, patience)
+    if len(frames.coordinates) < _FEWEST_FRAMES:
+        raise ValueError(f"{len(frames.coordinates)} frame(s) are too few to train on; expected at least {_FEWEST_FRAMES}")
+    training, validation = split_blocks(frames.lengths, validation_fraction)
+    steps_per_epoch = max(1, len(training) // batch_size)
+    if epochs is None:
+        epochs = int(np.clip(math.ceil(_STEPS / steps_per_epoch), _FEWEST_EPOCHS, _MOST_EPOCHS))
+    patience = max(10, epochs // 5) if patience is None else patience
+    schedule = learning_rate_schedule(learning_rate, epochs * steps_per_epoch)
+    with ProgressBar(progress) as bar:
+        vae, history = optimize(
+            model.vae,
+            _features(model, frames),
+            training,
+            validation,
+            objective=warmed_up(beta, warmup_epochs * steps_per_epoch),
+            optimizer=optax.adam(schedule),
+            n_epochs=epochs,
+            batch_size=batch_size,
+            patience=patience,
+            key=jax.random.key(seed) if key is None else key,
+            progress=bar,
+        )
+    settings = {
+        "beta": float(beta),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "warmup_epochs": warmup_epochs,
+        "validation_fraction": validation_fraction,
+        "patience": patience,
+        "seed": seed if key is None else None,
+    }
+    data = remember(frames, fit_local_geometry(frames.coordinates, frames.system.links))
+    return dataclasses.replace(model, vae=vae, data=data, history=history, settings=model.settings | settings)
+
+
+def _features(model: Model, frames: Frames) -> np.ndarray:
+    """Features of all frames, (n_frames, n_features); a view of the coordinates where they are the features."""
+    return np.asarray(jax.vmap(model.representation.to_features)(frames.coordinates))
+
+
+def check_settings(
+    beta: float,
+    epochs: int | None,
+    batch_size: int,
+    learning_rate: float,
+    warmup_epochs: int,
+    validation_fraction: float,
+    patience: int | None,
+) -> None:
+    """Refuse training settings outside their range; see `train` for what they are.
+
+    Raises
+    ------
+    ValueError
+        Naming the setting, what was expected and what was given.
+    """
+    if not (math.isfinite(beta) and beta >= 0):
+        raise ValueError(f"beta must be a finite number of at least 0, got {beta}")
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"learning_rate must be a finite number above 0, got {learning_rate}")
+    if not 0 < validation_fraction < 1:
+        raise ValueError(f"validation_fraction must lie between 0 and 1, got {validation_fraction}")
+    counts = {"epochs": (epochs, 1), "batch_size": (batch_size, 1), "warmup_epochs": (warmup_epochs, 0)}
+    counts["patience"] = (patience, 1)
+    for name, (value, smallest) in counts.items():
+        if value is not None and value < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {value}")

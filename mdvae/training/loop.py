@@ -1,0 +1,185 @@
+"""The loop, and nothing else."""
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from mdvae._types import Key
+from mdvae.history import History
+from mdvae.vae import VAE, AbstractObjective
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+
+# Validation runs in batches of this size, whatever the training batch: it needs no gradients.
+_VALIDATION_BATCH = 1024
+
+
+def optimize(
+    vae: VAE,
+    features: Float[Array | np.ndarray, "n_frames n_features"],
+    training: Int[np.ndarray, " n_training"],
+    validation: Int[np.ndarray, " n_validation"],
+    *,
+    objective: Callable[..., AbstractObjective],
+    optimizer: optax.GradientTransformation,
+    n_epochs: int,
+    batch_size: int,
+    patience: int,
+    key: Key,
+    progress: Progress | None = None,
+) -> tuple[VAE, History]:
+    """Train by stochastic gradients; return the parameters that did best on the held-out frames.
+
+    Every epoch is one compiled scan over data that stay on the device, shuffled by index. The held-out
+    frames are judged at the final objective with the same noise after every epoch.
+
+    Parameters
+    ----------
+    vae : VAE
+        Where to start; not changed.
+    features : (n_frames, n_features)
+    training, validation : indices of frames
+    objective : callable
+        Training step (int) to objective, see `schedules`.
+    optimizer : optax.GradientTransformation
+    n_epochs : int
+    batch_size : int
+        At most the number of training frames; an incomplete last batch is left out of its epoch.
+    patience : int
+        Epochs without a better validation loss after which training stops.
+    key : PRNG key
+        The same key gives the same parameters, bit for bit, on the same machine.
+    progress : callable, optional
+        Called after each epoch with epochs done, epochs planned, and the epoch's terms.
+
+    Returns
+    -------
+    vae : VAE
+    history : History
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss stops being finite.
+
+    Notes
+    -----
+    Ctrl-C stops training and returns the best parameters so far; before the first epoch has ended there
+    are none, and it is raised.
+    """
+    started = time.perf_counter()
+    batch_size = min(batch_size, len(training))
+    n_steps = len(training) // batch_size
+    data = jnp.asarray(features)
+    rows, held_out = jnp.asarray(training), jnp.asarray(validation)
+    # Donated buffers are overwritten; the caller's parameters must survive.
+    params, static = eqx.partition(jax.tree.map(_copied, vae), eqx.is_inexact_array)
+    state = optimizer.init(params)
+    run_epoch = _compiled_epoch(static, objective, optimizer, n_steps, batch_size)
+    final = objective(n_epochs * n_steps)
+    validate = _compiled_validation(static, final, len(validation))
+    validation_key = jax.random.fold_in(key, 0)
+
+    best_epoch, best_params = 0, params
+    records: list[dict[str, float]] = []
+    stopped = f"all {n_epochs} epochs done"
+    try:
+        for epoch in range(n_epochs):
+            epoch_key = jax.random.fold_in(key, epoch + 1)
+            params, state, terms = run_epoch(params, state, data, rows, epoch * n_steps, epoch_key)
+            judged = validate(params, data, held_out, validation_key)
+            record = {name: float(value) for name, value in terms.items()}
+            record |= {f"validation_{name}": float(value) for name, value in judged.items() if name != "beta"}
+            _check_finite(record, records)
+            better = not records or record["validation_loss"] < records[best_epoch]["validation_loss"]
+            best = (epoch, jax.tree.map(_copied, params)) if better else (best_epoch, best_params)
+            # In one statement: Ctrl-C may come between any two, and record and parameters belong together.
+            records, (best_epoch, best_params) = [*records, record], best
+            if progress is not None:
+                progress(epoch + 1, n_epochs, record)
+            if epoch - best_epoch >= patience:
+                stopped = f"no better validation loss for {patience} epochs"
+                break
+    except KeyboardInterrupt:
+        if not records:
+            raise
+        stopped = f"interrupted in epoch {len(records) + 1} of {n_epochs}"
+    terms = {name: np.array([record[name] for record in records]) for name in records[0]}
+    seconds = time.perf_counter() - started
+    history = History(terms, best_epoch, stopped, len(training), len(validation), seconds)
+    return eqx.combine(best_params, static), history
+
+
+def _compiled_epoch(static, objective, optimizer, n_steps: int, batch_size: int) -> Callable:
+    """One epoch: shuffle, then a scan of gradient steps; parameters and optimizer state are donated."""
+
+    def loss(params, step, batch, key):
+        return objective(step)(eqx.combine(params, static), batch, key)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def run(params, state, data, rows, first_step, key):
+        shuffle_key, noise_key = jax.random.split(key)
+        order = jax.random.permutation(shuffle_key, rows)[: n_steps * batch_size].reshape(n_steps, batch_size)
+
+        def step(carry, inputs):
+            params, state = carry
+            i, batch_rows = inputs
+            gradient = jax.value_and_grad(loss, has_aux=True)
+            key = jax.random.fold_in(noise_key, i)
+            (value, terms), grads = gradient(params, first_step + i, data[batch_rows], key)
+            updates, state = optimizer.update(grads, state, params)
+            return (optax.apply_updates(params, updates), state), {"loss": value, **terms}
+
+        (params, state), terms = jax.lax.scan(step, (params, state), (jnp.arange(n_steps), order))
+        return params, state, jax.tree.map(jnp.mean, terms)
+
+    return run
+
+
+def _compiled_validation(static, objective: AbstractObjective, n_frames: int) -> Callable:
+    """Mean terms over the held-out frames: whole batches in a scan, then what is left over."""
+    n_batches, rest = divmod(n_frames, _VALIDATION_BATCH)
+    whole = n_batches * _VALIDATION_BATCH
+
+    @jax.jit
+    def validate(params, data, rows, key):
+        vae = eqx.combine(params, static)
+
+        def judge(batch_rows, key):
+            value, terms = objective(vae, data[batch_rows], key)
+            return {"loss": value, **terms}
+
+        totals = []
+        if n_batches:
+            inputs = rows[:whole].reshape(n_batches, _VALIDATION_BATCH), jax.random.split(key, n_batches)
+            _, terms = jax.lax.scan(lambda _, x: (None, judge(*x)), None, inputs)
+            totals.append(jax.tree.map(lambda t: jnp.mean(t) * (whole / n_frames), terms))
+        if rest:
+            terms = judge(rows[whole:], jax.random.fold_in(key, n_batches))
+            totals.append(jax.tree.map(lambda t: t * (rest / n_frames), terms))
+        return jax.tree.map(lambda *parts: sum(parts), *totals)
+
+    return validate
+
+
+def _check_finite(record: Mapping[str, float], before: list[dict[str, float]]) -> None:
+    if np.isfinite(record["loss"]) and np.isfinite(record["validation_loss"]):
+        return
+    side = "validation_" if np.isfinite(record["loss"]) else ""
+    last = f"the last finite one was {before[-1][side + 'loss']:.4g}" if before else "no epoch had a finite one"
+    raise FloatingPointError(
+        f"the {side.replace('_', ' ')}loss became {record[side + 'loss']} in epoch {len(before) + 1} "
+        f"(reconstruction {record[side + 'reconstruction']:.4g}, KL {record[side + 'kl']:.4g}); {last}. "
+        "Try a smaller learning_rate (a third of it), a longer warm-up, or look for outliers in the trajectory"
+    )
+
+
+def _copied(leaf):
+    return jnp.array(leaf) if eqx.is_array(leaf) else leaf

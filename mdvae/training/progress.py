@@ -1,0 +1,54 @@
+"""One line that shows how training goes, on a terminal only."""
+
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class ProgressBar:
+    """Progress bar with loss, reconstruction, KL and time left.
+
+    It draws on standard error, and nothing at all where that is not a terminal.
+
+    Parameters
+    ----------
+    enabled : bool
+    """
+
+    def __init__(self, enabled: bool = True):
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=24),
+            TextColumn("epoch {task.completed}/{task.total}"),
+            TextColumn("{task.fields[terms]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not (enabled and sys.stderr.isatty()),
+        )
+        self._task = None
+
+    def __enter__(self) -> "ProgressBar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._progress.stop()
+
+    def __call__(self, epoch: int, n_epochs: int, terms: Mapping[str, float]) -> None:
+        """Show the state after an epoch.
+
+        Parameters
+        ----------
+        epoch, n_epochs : int
+            Epochs done, and planned.
+        terms : mapping
+            The epoch's terms, as in `History`.
+        """
+        shown = f"loss {terms['validation_loss']:.2f} = reconstruction {terms['validation_reconstruction']:.2f}"
+        shown += f" + beta x KL {terms['validation_kl']:.2f}"
+        if self._task is None:
+            self._task = self._progress.add_task("", total=n_epochs, terms=shown)
+        self._progress.update(self._task, completed=epoch, terms=shown)

@@ -1,0 +1,132 @@
+"""A model file gives back the same model, or says what is wrong with it."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import mdvae
+from mdvae import saving
+from mdvae.latent.encoding import encode_posed
+
+
+@pytest.fixture(scope="module")
+def saved(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "chain.mdvae"
+    mdvae.save(trained, path)
+    return path
+
+
+def test_loaded_model_encodes_bit_for_bit(trained, saved, chain):
+    np.testing.assert_array_equal(mdvae.encode(mdvae.load(saved), chain), mdvae.encode(trained, chain))
+
+
+def test_another_process_encodes_bit_for_bit(trained, saved, chain, tmp_path):
+    np.save(tmp_path / "chain.npy", chain)
+    code = "import mdvae, sys, numpy; m = mdvae.load(sys.argv[1]); numpy.save(sys.argv[3], mdvae.encode(m, sys.argv[2]))"
+    files = [str(saved), str(tmp_path / "chain.npy"), str(tmp_path / "z.npy")]
+    subprocess.run([sys.executable, "-c", code, *files], check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), mdvae.encode(trained, chain))
+
+
+def test_everything_comes_back(trained, saved):
+    model = mdvae.load(saved)
+    assert model.spec == trained.spec
+    assert model.settings == trained.settings
+    assert model.system.to_dict() == trained.system.to_dict()
+    assert model.history.to_dict() == trained.history.to_dict()
+    assert model.data.n_frames == trained.data.n_frames
+    np.testing.assert_array_equal(model.data.frames, trained.data.frames)
+    for name, value in trained.data.geometry.to_dict().items():
+        np.testing.assert_array_equal(model.data.geometry.to_dict()[name], value)
+    for a, b in zip(jax.tree.leaves(model.vae), jax.tree.leaves(trained.vae), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_description_names_versions_and_units(saved):
+    document = saving.describe(saved)
+    assert document["format"] == saving.FORMAT_VERSION
+    assert document["length_unit"] == "reduced"
+    assert {"mdvae", "jax", "equinox"} <= set(document["versions"])
+
+
+def test_untrained_model_round_trips(frames, tmp_path):
+    model = mdvae.build(frames, latent_dim=3, hidden=(8,), likelihood="squared_error")
+    mdvae.save(model, tmp_path / "m.mdvae")
+    again = mdvae.load(tmp_path / "m.mdvae")
+    assert again.data is None
+    assert again.history is None
+    np.testing.assert_array_equal(encode_posed(again, frames.coordinates), encode_posed(model, frames.coordinates))
+
+
+def test_model_without_spec_needs_like(trained, tmp_path, chain):
+    mdvae.save(dataclasses.replace(trained, spec=None), tmp_path / "m.mdvae")
+    with pytest.raises(ValueError, match="composed by hand; load it with like="):
+        mdvae.load(tmp_path / "m.mdvae")
+    again = mdvae.load(tmp_path / "m.mdvae", like=trained)
+    np.testing.assert_array_equal(mdvae.encode(again, chain[:5]), mdvae.encode(trained, chain[:5]))
+
+
+def _truncated(content):
+    return content[: len(content) // 2]
+
+
+def _altered(content):
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+def _foreign(content):
+    del content
+    return safetensors.numpy.save({"x": np.zeros(2)}, {"made_by": "someone"})
+
+
+def _newer(content):
+    arrays = safetensors.numpy.load(content)
+    document = json.dumps({"format": saving.FORMAT_VERSION + 1, "versions": {"mdvae": "9.0"}})
+    return safetensors.numpy.save(arrays, {"mdvae": document})
+
+
+BAD_FILES = {
+    "truncated": (_truncated, "is not an mdvae model, or is cut short or damaged"),
+    "empty": (lambda content: b"", "is not an mdvae model, or is cut short or damaged"),
+    "text": (lambda content: b"hello\n" * 100, "is not an mdvae model, or is cut short or damaged"),
+    "altered": (_altered, "altered or damaged: its checksum does not fit"),
+    "foreign": (_foreign, "safetensors file of another program"),
+    "newer": (_newer, "was written by mdvae 9.0 in format 2; this version reads up to 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_files_are_refused(case, saved, tmp_path):
+    spoil, message = BAD_FILES[case]
+    path = tmp_path / "bad.mdvae"
+    path.write_bytes(spoil(saved.read_bytes()))
+    with pytest.raises(ValueError, match=message):
+        mdvae.load(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model file at"):
+        mdvae.load(tmp_path / "none.mdvae")
+    with pytest.raises(IsADirectoryError, match="is a directory"):
+        mdvae.load(tmp_path)
+
+
+def test_failed_save_leaves_the_old_file(trained, saved, monkeypatch, tmp_path):
+    path = tmp_path / "m.mdvae"
+    path.write_bytes(b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        mdvae.save(trained, path)
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.mdvae"]

@@ -1,0 +1,87 @@
+"""Latent coordinates, new conformations and latent optimization from molecular-dynamics trajectories."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mdvae import observables, plots, toys
+    from mdvae.evaluation import Evaluation, evaluate
+    from mdvae.history import History
+    from mdvae.latent import Minimum, decode, encode, generate, minimize
+    from mdvae.model import Model, build
+    from mdvae.pipeline import fit, read_latents, write_latents
+    from mdvae.saving import load, save
+    from mdvae.spec import Spec
+    from mdvae.training import train
+    from mdvae.trajectory import Frames, System, read, save_trajectory, stream, to_trajectory
+
+# Importing mdvae costs nothing: what a name needs (JAX, mdtraj, ...) is imported when the name is first used.
+_HOMES = {
+    "observables": "",
+    "plots": "",
+    "toys": "",
+    "Evaluation": "evaluation",
+    "evaluate": "evaluation",
+    "History": "history",
+    "Minimum": "latent",
+    "decode": "latent",
+    "encode": "latent",
+    "generate": "latent",
+    "minimize": "latent",
+    "Model": "model",
+    "build": "model",
+    "fit": "pipeline",
+    "read_latents": "pipeline",
+    "write_latents": "pipeline",
+    "load": "saving",
+    "save": "saving",
+    "Spec": "spec",
+    "train": "training",
+    "Frames": "trajectory",
+    "System": "trajectory",
+    "read": "trajectory",
+    "save_trajectory": "trajectory",
+    "stream": "trajectory",
+    "to_trajectory": "trajectory",
+}
+
+__all__ = [
+    "Evaluation",
+    "Frames",
+    "History",
+    "Minimum",
+    "Model",
+    "Spec",
+    "System",
+    "build",
+    "decode",
+    "encode",
+    "evaluate",
+    "fit",
+    "generate",
+    "load",
+    "minimize",
+    "observables",
+    "plots",
+    "read",
+    "read_latents",
+    "save",
+    "save_trajectory",
+    "stream",
+    "to_trajectory",
+    "toys",
+    "train",
+    "write_latents",
+]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mdvae' has no attribute {name!r}")
+    if not _HOMES[name]:
+        return importlib.import_module(f"mdvae.{name}")
+    return getattr(importlib.import_module(f"mdvae.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,356 @@
+"""The command line: arguments to one public call each."""
+
+import enum
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="mdvae",
+    help="Latent coordinates, new conformations and latent optimization from molecular-dynamics trajectories.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class LengthUnit(enum.StrEnum):
+    """Unit of the numbers in array files."""
+
+    nm = "nm"
+    angstrom = "angstrom"
+    reduced = "reduced"
+
+
+class Alignment(enum.StrEnum):
+    """How every frame is turned into a common pose."""
+
+    superposition = "superposition"
+    principal = "principal"
+    none = "none"
+
+
+class Center(enum.StrEnum):
+    """What every frame is centered on."""
+
+    mass = "mass"
+    geometry = "geometry"
+
+
+class Likelihood(enum.StrEnum):
+    """How the decoder's output is compared with a frame."""
+
+    gaussian = "gaussian"
+    fixed_gaussian = "fixed_gaussian"
+    squared_error = "squared_error"
+
+
+class Method(enum.StrEnum):
+    """Optimizer of a latent search."""
+
+    adam = "adam"
+    lbfgs = "l-bfgs"
+
+
+Sources = Annotated[list[Path], typer.Argument(help="Trajectory files, any that mdtraj reads, or .npy/.npz arrays.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file, as written by 'mdvae fit'.")]
+Top = Annotated[Path | None, typer.Option(help="Topology (PDB, GRO, ...), where the trajectory holds none.")]
+Stride = Annotated[int, typer.Option(help="Read every n-th frame.")]
+Chunk = Annotated[int | None, typer.Option(help="Frames read at once; chosen by size if left out.")]
+Unit = Annotated[LengthUnit | None, typer.Option(help="Unit of array files; nm if left out.")]
+Periodic = Annotated[bool, typer.Option(help="Make molecules whole that the periodic box has split.")]
+Seed = Annotated[int, typer.Option(help="One seed, one result.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(version_of("mdvae"))
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--output", "-o", help="Folder for all that it makes.")] = Path("mdvae-demo"),
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate a polymer, learn it, search it: a first look."""
+    from mdvae.demo import run
+
+    _say(quiet, run(folder, seed=seed, progress=not quiet))
+
+
+@app.command()
+def fit(
+    sources: Sources,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write, such as run.mdvae.")],
+    top: Top = None,
+    select: Annotated[str | None, typer.Option(help="Atoms, in mdtraj's language: 'protein and name CA'.")] = None,
+    stride: Stride = 1,
+    chunk: Chunk = None,
+    length_unit: Unit = None,
+    periodic: Periodic = True,
+    center: Annotated[Center, typer.Option(help="Center on the center of mass, or of geometry.")] = Center.mass,
+    alignment: Annotated[
+        Alignment, typer.Option(help="Turn frames onto the mean structure, onto their own principal axes, or not.")
+    ] = Alignment.superposition,
+    latent_dim: Annotated[int, typer.Option(help="Number of latent coordinates.")] = 2,
+    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "256,256,256",
+    activation: Annotated[str, typer.Option(help="silu, tanh, softplus or gelu.")] = "silu",
+    likelihood: Annotated[
+        Likelihood, typer.Option(help="Gaussian with learned widths, with a fixed one, or squared error.")
+    ] = Likelihood.gaussian,
+    width: Annotated[float | None, typer.Option(help="Width of fixed_gaussian, in nm or reduced units.")] = None,
+    beta: Annotated[float, typer.Option(help="Weight of the KL divergence.")] = 1.0,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs; chosen by the number of frames if left out.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Frames in one gradient step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of Adam.")] = 1e-3,
+    warmup_epochs: Annotated[int, typer.Option(help="Epochs over which beta rises from 0.")] = 0,
+    validation_fraction: Annotated[float, typer.Option(help="Share of frames held out, in blocks of time.")] = 0.1,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.")] = None,
+    seed: Seed = 0,
+    figures: Annotated[Path | None, typer.Option(help="Folder for figures of what was learned.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model on trajectories.
+
+    mdvae fit run.xtc --top protein.pdb --select "name CA" -o run.mdvae
+    """
+    _check_output(output, [*sources, top])
+    import mdvae
+
+    _log_to_stdout(quiet)
+    model = mdvae.fit(
+        _one_or_many(sources),
+        top=top,
+        select=select,
+        stride=stride,
+        chunk=chunk,
+        length_unit=length_unit,
+        periodic=periodic,
+        center=center.value,
+        alignment=alignment.value,
+        latent_dim=latent_dim,
+        hidden=_whole_numbers(hidden),
+        activation=activation,
+        likelihood=likelihood.value,
+        width=width,
+        beta=beta,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_epochs=warmup_epochs,
+        validation_fraction=validation_fraction,
+        patience=patience,
+        seed=seed,
+        figures=figures,
+        progress=not quiet,
+    )
+    mdvae.save(model, output)
+    _say(quiet, f"{model}\nwrote {output}" + (f", figures in {figures}" if figures else ""))
+    if model.history is not None and model.history.interrupted:
+        typer.echo(f"mdvae: {model.history.stopped}; the best model so far is in {output}", err=True)
+        raise typer.Exit(130)
+
+
+@app.command()
+def encode(
+    model: ModelFile,
+    sources: Sources,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="z.npy, z.csv, or anything else for a PLUMED COLVAR file.")
+    ],
+    top: Top = None,
+    stride: Stride = 1,
+    chunk: Chunk = None,
+    length_unit: Unit = None,
+    periodic: Periodic = True,
+    quiet: Quiet = False,
+) -> None:
+    """Latent coordinates of every frame.
+
+    mdvae encode run.mdvae run.xtc -o z.npy
+    """
+    _check_output(output, [model, *sources, top])
+    import mdvae
+
+    reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
+    n_frames = mdvae.write_latents(mdvae.load(model), _one_or_many(sources), output, **reading)
+    _say(quiet, f"wrote {output}: {n_frames} frames")
+
+
+@app.command()
+def decode(
+    model: ModelFile,
+    latents: Annotated[Path, typer.Argument(help="Latent points, an .npy array (n_frames, latent_dim).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory to write; the ending says the format.")],
+    quiet: Quiet = False,
+) -> None:
+    """Conformations of given latent points.
+
+    mdvae decode run.mdvae z.npy -o decoded.xtc
+    """
+    _check_output(output, [model, latents])
+    import mdvae
+
+    trajectory = mdvae.decode(mdvae.load(model), mdvae.read_latents(latents))
+    mdvae.save_trajectory(trajectory, output)
+    _say(quiet, f"wrote {output}: {trajectory.n_frames} conformations")
+
+
+@app.command()
+def generate(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory to write; the ending says the format.")],
+    n_frames: Annotated[int, typer.Option("-n", "--n-frames", help="How many conformations.")] = 1000,
+    noise: Annotated[bool, typer.Option(help="Sample the likelihood instead of taking its mean.")] = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """New conformations, from the prior.
+
+    mdvae generate run.mdvae -n 1000 -o new.xtc
+    """
+    _check_output(output, [model])
+    import mdvae
+
+    mdvae.save_trajectory(mdvae.generate(mdvae.load(model), n_frames, noise=noise, seed=seed), output)
+    _say(quiet, f"wrote {output}: {n_frames} conformations")
+
+
+@app.command()
+def minimize(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Structure to write; the ending says the format.")],
+    observable: Annotated[
+        str,
+        typer.Option(help="radius_of_gyration, end_to_end_distance, distance:0,5, contacts:0.45, ..."),
+    ] = "radius_of_gyration",
+    n_starts: Annotated[int, typer.Option(help="Starting points.")] = 64,
+    n_steps: Annotated[int, typer.Option(help="Most steps from each.")] = 300,
+    method: Annotated[Method, typer.Option(help="Optimizer.")] = Method.adam,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Find the valid structure with the smallest observable.
+
+    mdvae minimize run.mdvae --observable radius_of_gyration -o compact.pdb
+    """
+    _check_output(output, [model])
+    import mdvae
+
+    trained = mdvae.load(model)
+    result = mdvae.minimize(
+        trained,
+        mdvae.observables.by_name(observable, masses=trained.system.masses),
+        n_starts=n_starts,
+        n_steps=n_steps,
+        method=method.value,
+        seed=seed,
+    )
+    _say(quiet, str(result))
+    mdvae.save_trajectory(result.trajectory, output)
+    _say(quiet, f"wrote {output}")
+
+
+@app.command()
+def evaluate(
+    model: ModelFile,
+    sources: Sources,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all numbers to this JSON file.")] = None,
+    top: Top = None,
+    stride: Stride = 1,
+    chunk: Chunk = None,
+    length_unit: Unit = None,
+    periodic: Periodic = True,
+    quiet: Quiet = False,
+) -> None:
+    """Reconstruction error, beside PCA of the same size.
+
+    mdvae evaluate run.mdvae held-out.xtc
+    """
+    if output is not None:
+        _check_output(output, [model, *sources, top])
+    import mdvae
+
+    reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
+    report = mdvae.evaluate(mdvae.load(model), _one_or_many(sources), **reading)
+    _say(quiet, str(report))
+    if output is not None:
+        report.save(output)
+        _say(quiet, f"wrote {output}")
+
+
+@app.command()
+def info(model: ModelFile) -> None:
+    """What a model file holds."""
+    import mdvae
+
+    typer.echo(str(mdvae.load(model)))
+
+
+def main() -> None:
+    """Entry point: errors in one line, exit code 1; wrong usage 2; interrupted 130."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("mdvae: interrupted; nothing was written", err=True)
+        sys.exit(130)
+    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
+        typer.echo(f"mdvae: error: {' '.join(str(error).split()) or type(error).__name__}", err=True)
+        sys.exit(1)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    typer.echo(f"mdvae: warning: {' '.join(str(message).split())}", err=True)
+
+
+def _say(quiet: bool, text: str) -> None:
+    if not quiet:
+        typer.echo(text)
+
+
+def _log_to_stdout(quiet: bool) -> None:
+    log = logging.getLogger("mdvae")
+    log.addHandler(logging.StreamHandler(sys.stdout))
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def _one_or_many(sources: list[Path]) -> Path | list[Path]:
+    return sources[0] if len(sources) == 1 else sources
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError(f"--hidden takes whole numbers with commas between them, such as 256,256; got {text!r}") from None
+
+
+def _check_output(output: Path, inputs: list[Path | None]) -> None:
+    """Refuse an output that cannot be, before any work is done for it."""
+    for path in inputs:
+        if path is not None and output.exists() and path.exists() and os.path.samefile(path, output):
+            raise ValueError(f"{output} is an input of this command; choose another name for the output")
+    if output.is_dir():
+        raise IsADirectoryError(f"cannot write {output}: it is a folder; add a file name")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {output}: there is no folder {output.parent}")
+    if not os.access(output.parent, os.W_OK):
+        raise PermissionError(f"cannot write {output}: no permission to write in {output.parent}")
+
+
+if __name__ == "__main__":
+    main()

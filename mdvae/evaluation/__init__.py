@@ -1,0 +1,5 @@
+"""How good a model is, beside the simplest method that it must beat."""
+
+from mdvae.evaluation.reconstruction import Evaluation, evaluate
+
+__all__ = ["Evaluation", "evaluate"]

@@ -1,0 +1,25 @@
+"""The only room that knows mdtraj: sources to frames, and frames to trajectories and files."""
+
+from mdvae.trajectory.frames import Chunk, Frames, Report
+from mdvae.trajectory.periodic import Molecules
+from mdvae.trajectory.reading import read, stream
+from mdvae.trajectory.system import System, system_of_array, system_of_file
+from mdvae.trajectory.topologies import bead_topology
+from mdvae.trajectory.writing import SAVE_FORMATS, check_output, save_trajectory, to_trajectory
+
+__all__ = [
+    "SAVE_FORMATS",
+    "Chunk",
+    "Frames",
+    "Molecules",
+    "Report",
+    "System",
+    "bead_topology",
+    "check_output",
+    "read",
+    "save_trajectory",
+    "stream",
+    "system_of_array",
+    "system_of_file",
+    "to_trajectory",
+]

@@ -1,0 +1,473 @@
+"""Sources to frames: chunk by chunk, molecules made whole, posed, and a report of what happened."""
+
+import dataclasses
+import operator
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import mdtraj as md
+import numpy as np
+from jaxtyping import Float, Int
+
+from mdvae.alignment import AbstractAlignment, count_jumps, fit_alignment, pose, smallest_gap
+from mdvae.trajectory.files import Raw
+from mdvae.trajectory.frames import Chunk, Frames, Report
+from mdvae.trajectory.periodic import Molecules, Wholeness, find_molecules, make_whole
+from mdvae.trajectory.sources import AbstractSource, open_sources
+from mdvae.trajectory.system import LENGTH_UNITS, System, system_of_array, system_of_file
+from mdvae.trajectory.topologies import (
+    bond_indices,
+    check_indices,
+    check_same_atoms,
+    choose,
+    masses_of,
+    read_topology,
+    subset,
+)
+
+Source = Any
+Top = str | os.PathLike | md.Topology | md.Trajectory
+
+# Frames whose other pose is tried at a time, so that no second copy of all the data is needed.
+_TRIAL = 20_000
+
+
+def read(
+    source: Source,
+    *,
+    top: Top | None = None,
+    select: str | None = None,
+    atom_indices: Sequence[int] | np.ndarray | None = None,
+    stride: int = 1,
+    chunk: int | None = None,
+    length_unit: str | None = None,
+    periodic: bool = True,
+    center: str = "mass",
+    alignment: str = "superposition",
+    progress: Callable[[int], Any] | None = None,
+) -> Frames:
+    """Read conformations and lay them in a standard pose that is learned from them.
+
+    Parameters
+    ----------
+    source : path, md.Trajectory, array (n_frames, n_atoms, 2 or 3), or list of these
+        A list means separate trajectories.
+    top : path, md.Topology or md.Trajectory, optional
+        Needed where the files hold no topology.
+    select : str, optional
+        Atoms, in mdtraj's selection language.
+    atom_indices : sequence of int, optional
+        Atoms counted from 0, instead of `select`; they are used in ascending order.
+    stride : int
+        Every how many frames of each trajectory one is kept, from the first on.
+    chunk : int, optional
+        Frames read at a time; by default what decodes to 32 MB.
+    length_unit : {"nm", "angstrom", "reduced"}, optional
+        Of arrays, "nm" by default. Files are in nm; "reduced" says that their lengths have no unit.
+    periodic : bool
+        Whether molecules that a periodic box has split are made whole.
+    center : {"mass", "geometry"}
+    alignment : {"superposition", "principal", "none"}
+    progress : callable, optional
+        Called with the number of frames read so far.
+
+    Returns
+    -------
+    Frames
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError
+        Anything about the source that does not fit, in one line.
+    """
+    stride, chunk = _positive(stride, "stride"), None if chunk is None else _positive(chunk, "chunk")
+    unit = _unit(length_unit)
+    if center not in ("mass", "geometry"):
+        raise ValueError(f"center={center!r} is not known; expected 'mass' or 'geometry'")
+    topology = None if top is None else read_topology(top)
+    sources = open_sources(source, length_unit, topology)
+    system, messages = _describe(sources[0], topology, select, atom_indices, unit, top)
+    first = sources[0].name
+    plans = [_plan(s, system, topology, f"expected {system.n_atoms_in_file} as in {first}") for s in sources]
+    found = Wholeness()
+    coordinates, lengths, time = _gather(plans, stride, chunk, periodic, found, progress)
+    weights = system.masses if center == "mass" else np.ones_like(system.masses)
+    fitted = fit_alignment(alignment, coordinates, weights)
+    pose(fitted, coordinates)
+    messages += _tell(found, stacklevel=3)
+    report = _report(fitted, alignment, coordinates, lengths, weights, found, messages)
+    return Frames(coordinates, lengths, time, system, fitted, report)
+
+
+def stream(
+    source: Source,
+    *,
+    system: System,
+    alignment: AbstractAlignment | None = None,
+    top: Top | None = None,
+    stride: int = 1,
+    chunk: int | None = None,
+    length_unit: str | None = None,
+    periodic: bool = True,
+) -> Iterator[Chunk]:
+    """Yield conformations of a known system, chunk by chunk; memory holds one chunk.
+
+    Parameters
+    ----------
+    source : path, md.Trajectory, array (n_frames, n_atoms, 2 or 3), or list of these
+        With all atoms of the file that the system was read from, or only with the selected ones.
+    system : System
+    alignment : AbstractAlignment, optional
+        Poses the frames; without it they are as they stand, made whole.
+    top : path, md.Topology or md.Trajectory, optional
+        Only needed where the files hold other atoms than the first ones did; `system.select` is applied.
+    stride, chunk, periodic
+        As in `read`.
+    length_unit : {"nm", "angstrom", "reduced"}, optional
+        Of arrays; by default that of the system.
+
+    Yields
+    ------
+    Chunk
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError
+        All that can be known before the first frame is refused before it is read.
+    """
+    stride, chunk = _positive(stride, "stride"), None if chunk is None else _positive(chunk, "chunk")
+    unit = _stream_unit(length_unit, system)
+    topology = None if top is None else read_topology(top)
+    sources = open_sources(source, unit, topology)
+    trained = (
+        f"the model was trained on {system.n_atoms} of {system.n_atoms_in_file}: is this another molecule?"
+    )
+    plans = [_plan(s, system, topology, trained) for s in sources]
+    return _streamed(plans, alignment, stride, chunk, periodic)
+
+
+def _streamed(
+    plans: "list[_Plan]", alignment: AbstractAlignment | None, stride: int, chunk: int | None, periodic: bool
+) -> Iterator[Chunk]:
+    """Do the work of `stream`, whose arguments are checked when it is called."""
+    found = Wholeness()
+    for index, plan in enumerate(plans):
+        n_frames = 0
+        for raw in _prepared(plan, stride, chunk, periodic, found):
+            n_frames += len(raw.positions)
+            if alignment is not None:
+                pose(alignment, raw.positions)
+            yield Chunk(raw.positions, index, raw.time)
+        if n_frames == 0:
+            raise ValueError(f"{plan.source.name} holds no frames")
+    _tell(found, stacklevel=3)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """How to get the atoms of a system from one source."""
+
+    source: AbstractSource
+    molecules: Molecules
+
+
+def _positive(value: Any, name: str) -> int:
+    """Check a count of frames."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r} is not a whole number; expected 1 or more") from None
+    if isinstance(value, bool) or number < 1:
+        raise ValueError(f"{name}={value!r}; expected a whole number, 1 or more")
+    return number
+
+
+def _unit(length_unit: str | None) -> str:
+    """Check a length unit."""
+    if length_unit is not None and length_unit not in LENGTH_UNITS:
+        raise ValueError(f"length_unit={length_unit!r} is not known; expected 'nm', 'angstrom' or 'reduced'")
+    return length_unit or "nm"
+
+
+def _stream_unit(length_unit: str | None, system: System) -> str | None:
+    """Choose the unit of what is streamed; None leaves it to what the source is."""
+    if length_unit is not None and (_unit(length_unit) == "reduced") != (system.unit == "reduced"):
+        raise ValueError(
+            f"length_unit={length_unit!r}, but the model is in {system.unit} units: these do not convert"
+        )
+    return length_unit or system.length_unit
+
+
+def _describe(
+    source: AbstractSource,
+    topology: md.Topology | None,
+    select: str | None,
+    atom_indices: Any,
+    unit: str,
+    top: Top | None,
+) -> tuple[System, list[str]]:
+    """System of the first source; all others must agree with it."""
+    topology = source.topology if topology is None else topology
+    if topology is None:
+        return _describe_nameless(source, select, atom_indices, unit), []
+    given = (
+        str(top) if isinstance(top, str | os.PathLike) else "the topology" if top is not None else source.name
+    )
+    if topology.n_atoms != source.n_atoms:
+        raise ValueError(
+            f"{source.name} has {source.n_atoms} atoms a frame, but {given} has {topology.n_atoms}: "
+            "give the topology that belongs to it"
+        )
+    if source.topology is not None and topology is not source.topology:
+        check_same_atoms(source.topology, topology, source.name)
+    chosen = choose(topology, select, atom_indices, given)
+    system = dataclasses.replace(system_of_file(topology, chosen, select, unit), dim=source.dim)
+    n_unknown = masses_of(system.topology)[1]
+    if 0 < n_unknown < system.n_atoms:
+        return system, [
+            f"{n_unknown} of {system.n_atoms} atoms are of unknown element: their mass is taken as 1"
+        ]
+    return system, []
+
+
+def _describe_nameless(source: AbstractSource, select: str | None, atom_indices: Any, unit: str) -> System:
+    """System of an array without a topology."""
+    if source.is_file:
+        raise ValueError(f"{source.name} holds no topology: give one, for example top='protein.pdb'")
+    if select is not None:
+        raise ValueError(
+            f"select={select!r} needs a topology, and {source.name} has none: give top=, or atom_indices="
+        )
+    atoms = np.arange(source.n_atoms)
+    if atom_indices is not None:
+        atoms = check_indices(atom_indices, source.n_atoms, source.name)
+    return system_of_array(source.n_atoms, atoms, source.dim, unit)
+
+
+def _plan(source: AbstractSource, system: System, top: md.Topology | None, expected: str) -> _Plan:
+    """Find the atoms of the system in a source.
+
+    Parameters
+    ----------
+    source : AbstractSource
+    system : System
+    top : md.Topology, optional
+        Given by the user; what a source brings along is used without it.
+    expected : str
+        Ends the message when the number of atoms does not fit.
+    """
+    if source.dim != system.dim:
+        raise ValueError(f"{source.name} is {source.dim}-dimensional, expected {system.dim} dimensions")
+    topology = source.topology if source.topology is not None else top
+    if topology is not None and topology.n_atoms == source.n_atoms:
+        return _plan_by_topology(source, system, topology, expected)
+    if top is not None and source.n_atoms != system.n_atoms:
+        raise ValueError(
+            f"{source.name} has {source.n_atoms} atoms a frame, but the topology has {top.n_atoms}: "
+            "give the topology that belongs to it"
+        )
+    if source.n_atoms == system.n_atoms_in_file:
+        molecules = system.molecules or _without_bonds(source.n_atoms, system.atom_indices)
+    elif source.n_atoms == system.n_atoms:
+        # Someone has written the selection only, as our own outputs do.
+        bonds = system.bonds if system.molecules else np.zeros((0, 2), np.int64)
+        molecules = find_molecules(system.n_atoms, bonds, np.arange(system.n_atoms))
+    else:
+        raise ValueError(f"{source.name} has {source.n_atoms} atoms a frame, {expected}")
+    return _Plan(source, molecules)
+
+
+def _plan_by_topology(source: AbstractSource, system: System, topology: md.Topology, expected: str) -> _Plan:
+    """Find the atoms by their number, or by the selection, and compare their names."""
+    if topology.n_atoms == system.n_atoms_in_file:
+        atoms = system.atom_indices
+    elif topology.n_atoms == system.n_atoms:
+        atoms = np.arange(system.n_atoms)
+    elif system.select is not None:
+        atoms = choose(topology, system.select, None, source.name)
+    else:
+        raise ValueError(f"{source.name} has {source.n_atoms} atoms a frame, {expected}")
+    if len(atoms) != system.n_atoms:
+        raise ValueError(
+            f"{source.name}: select={system.select!r} matches {len(atoms)} of its {topology.n_atoms} atoms, "
+            f"expected {system.n_atoms}: is this another molecule?"
+        )
+    check_same_atoms(subset(topology, atoms), system.topology, source.name)
+    if system.molecules is not None and topology.n_atoms == system.n_atoms_in_file:
+        return _Plan(source, system.molecules)
+    return _Plan(source, find_molecules(topology.n_atoms, bond_indices(topology), atoms))
+
+
+def _without_bonds(n_atoms: int, atoms: Int[np.ndarray, " n_atoms"]) -> Molecules:
+    return find_molecules(n_atoms, np.zeros((0, 2), np.int64), atoms)
+
+
+def _prepared(plan: _Plan, stride: int, chunk: int | None, periodic: bool, found: Wholeness) -> Iterator[Raw]:
+    """Yield the selected atoms, chunk by chunk: strided, checked and made whole."""
+    molecules, done = plan.molecules, 0
+    chunks = plan.source.raw(molecules.atom_indices, plan.source.chunk_size(chunk))
+    for raw in chunks:
+        # The stride goes on across chunks: mdtraj's own, together with a skip, repeats frames.
+        keep = slice(-done % stride, None, stride)
+        numbers = np.arange(done, done + len(raw.positions))[keep]
+        done += len(raw.positions)
+        if len(numbers) == 0:
+            continue
+        positions = raw.positions if stride == 1 else np.ascontiguousarray(raw.positions[keep])
+        _check_finite(positions, numbers, plan.source.name, chunks)
+        if periodic and positions.shape[2] == 3:
+            make_whole(positions, None if raw.cells is None else raw.cells[keep], molecules, found)
+        if len(molecules.selected) < len(molecules.atom_indices):
+            positions = np.ascontiguousarray(positions[:, molecules.selected])
+        yield Raw(positions, None, None if raw.time is None else raw.time[keep])
+
+
+def _check_finite(
+    positions: Float[np.ndarray, "n_frames n_atoms dim"],
+    numbers: Int[np.ndarray, " n_frames"],
+    name: str,
+    rest: Iterator[Raw],
+) -> None:
+    """Refuse NaN and infinity; the rest of the source is counted for the message."""
+    bad = ~np.isfinite(positions).all(axis=(1, 2))
+    if not bad.any():
+        return
+    n_bad = int(bad.sum()) + sum(int(np.sum(~np.isfinite(r.positions).all(axis=(1, 2)))) for r in rest)
+    raise ValueError(
+        f"{name}: NaN or infinite coordinates in {n_bad} frames, the first is frame {numbers[bad][0]} "
+        "(counted from 0); remove these frames, or choose other atoms"
+    )
+
+
+def _gather(
+    plans: list[_Plan],
+    stride: int,
+    chunk: int | None,
+    periodic: bool,
+    found: Wholeness,
+    progress: Callable[[int], Any] | None,
+) -> tuple[np.ndarray, tuple[int, ...], np.ndarray | None]:
+    """Read all sources: coordinates, frames of each, times."""
+    parts, lengths, times, n_frames = [], [], [], 0
+    for plan in plans:
+        start, time = n_frames, []
+        for raw in _prepared(plan, stride, chunk, periodic, found):
+            parts.append(raw.positions)
+            time.append(raw.time)
+            n_frames += len(raw.positions)
+            if progress is not None:
+                progress(n_frames)
+        if n_frames == start:
+            raise ValueError(f"{plan.source.name} holds no frames")
+        lengths.append(n_frames - start)
+        times.append(_increasing(time))
+    every = None if any(time is None for time in times) else np.concatenate(times)
+    return _joined(parts, n_frames), tuple(lengths), every
+
+
+def _joined(parts: list[np.ndarray], n_frames: int) -> Float[np.ndarray, "n_frames n_atoms dim"]:
+    """Concatenate, letting go of each part as it is copied, so that memory never holds two of all."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = np.empty((n_frames, *parts[0].shape[1:]), np.float32)
+    parts.reverse()
+    first = 0
+    while parts:
+        part = parts.pop()
+        joined[first : first + len(part)] = part
+        first += len(part)
+    return joined
+
+
+def _increasing(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    """Join the times of one trajectory; None where some are missing or they do not increase."""
+    if any(part is None for part in parts):
+        return None
+    time = np.concatenate([part for part in parts if part is not None])
+    return time if np.isfinite(time).all() and np.all(np.diff(time) > 0) else None
+
+
+def _report(
+    fitted: AbstractAlignment,
+    name: str,
+    coordinates: Float[np.ndarray, "n_frames n_atoms dim"],
+    lengths: tuple[int, ...],
+    weights: Float[np.ndarray, " n_atoms"],
+    found: Wholeness,
+    messages: list[str],
+) -> Report:
+    """Measure what the pose did to the data."""
+    jumps = count_jumps(fitted, coordinates, lengths)
+    better = _better(name, jumps.n, coordinates, lengths, weights) if jumps.n else None
+    return Report(
+        n_frames=len(coordinates),
+        n_atoms=coordinates.shape[1],
+        n_trajectories=len(lengths),
+        n_made_whole=found.n_made_whole,
+        n_broken=found.n_broken + found.n_split_without_bonds + found.n_split_without_box,
+        n_jumps=jumps.n,
+        largest_jump=jumps.largest,
+        spectral_gap=smallest_gap(fitted, coordinates),
+        better_alignment=better,
+        messages=messages,
+    )
+
+
+def _better(
+    name: str, n_jumps: int, coordinates: np.ndarray, lengths: tuple[int, ...], weights: np.ndarray
+) -> str | None:
+    """Another alignment that makes fewer jumps, if there is one."""
+    fewest, best = n_jumps, None
+    for other in ("superposition", "principal"):
+        if other == name:
+            continue
+        n = _jumps_of(fit_alignment(other, coordinates, weights), coordinates, lengths)
+        if n < fewest:
+            fewest, best = n, other
+    return best
+
+
+def _jumps_of(alignment: AbstractAlignment, coordinates: np.ndarray, lengths: tuple[int, ...]) -> int:
+    """Jumps that another pose would make, on a copy of some frames at a time."""
+    total, start = 0, 0
+    for length in lengths:
+        for first in range(0, length, _TRIAL):
+            # One frame of overlap: the step from one block to the next counts as well.
+            block = slice(start + max(0, first - 1), start + min(length, first + _TRIAL))
+            trial = coordinates[block].copy()
+            pose(alignment, trial)
+            total += count_jumps(alignment, trial, [len(trial)]).n
+        start += length
+    return total
+
+
+def _tell(found: Wholeness, stacklevel: int) -> list[str]:
+    """Messages about periodic boxes; what could not be repaired is also said loudly, once."""
+    loud = []
+    if found.n_broken:
+        loud.append(
+            f"{found.n_broken} frames could not be made whole: a molecule is bonded to its own image; "
+            "is the box the right one? (periodic=False leaves molecules as they are)"
+        )
+    if found.n_split_without_bonds:
+        loud.append(
+            f"in {found.n_split_without_bonds} frames the molecule looks split by the periodic box, "
+            "and there are no bonds to make it whole by: give a topology with bonds, select more atoms, "
+            "or prepare the file (gmx trjconv -pbc whole); periodic=False if it is whole"
+        )
+    if found.n_split_without_box:
+        loud.append(
+            f"in about {found.n_split_without_box} frames a molecule looks split by a periodic box, and the "
+            "file has no box to make it whole by: prepare the file (gmx trjconv -pbc whole); periodic=False "
+            "if it is whole"
+        )
+    for message in loud:
+        warnings.warn(message, UserWarning, stacklevel=stacklevel)
+    if found.n_dummy:
+        return [
+            f"the box of {found.n_dummy} frames is smaller than the molecule's bonds allow: ignored",
+            *loud,
+        ]
+    return loud

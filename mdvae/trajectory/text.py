@@ -1,0 +1,191 @@
+"""Frames of text formats, one after another, with the place of any damage known.
+
+mdtraj's own readers of these drop a half-written last frame without a word, hold whole PDB and GRO files
+in memory, and take scaled LAMMPS coordinates for lengths; its PDB parser of one model is used.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from io import TextIOWrapper
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import mdtraj as md
+import numpy as np
+from jaxtyping import Float
+from mdtraj.utils import in_units_of, lengths_and_angles_to_box_vectors
+
+from mdvae.trajectory.topologies import open_text, parsed_pdb, pdb_models
+
+
+class TextFrame(NamedTuple):
+    """One frame of a text file, in nm; time in ps."""
+
+    positions: Float[np.ndarray, "n_atoms 3"]
+    cell: Float[np.ndarray, "3 3"] | None
+    time: float | None
+
+
+def xyz_frames(path: Path) -> Iterator[TextFrame]:
+    """Frames of an XYZ file, written in Å."""
+    with open_text(path) as file:
+        while header := _next_line(file):
+            n_atoms = int(header)
+            _rows(file, 1)
+            rows = [row.split()[1:4] for row in _rows(file, n_atoms)]
+            yield TextFrame(_in_nm(np.array(rows, np.float64).reshape(n_atoms, 3)), None, None)
+
+
+def gro_frames(path: Path) -> Iterator[TextFrame]:
+    """Frames of a GRO file, written in nm."""
+    with open_text(path) as file:
+        while title := file.readline():
+            if not title.strip() and not (title := _next_line(file)):
+                return
+            n_atoms = int(_rows(file, 1)[0])
+            rows = _rows(file, n_atoms)
+            box = [float(value) for value in _rows(file, 1)[0].split()]
+            time = re.findall(r"t= *(-?\d+\.?\d*)", title)
+            yield TextFrame(_gro_positions(rows), _gro_cell(box), float(time[-1]) if time else None)
+
+
+def _gro_positions(rows: list[str]) -> Float[np.ndarray, "n_atoms 3"]:
+    """Positions from columns whose width is the distance of two decimal points."""
+    first = rows[0].index(".", 20)
+    width = rows[0].index(".", first + 1) - first
+    numbers = [[row[20 + i * width : 20 + (i + 1) * width] for i in range(3)] for row in rows]
+    return np.array(numbers, np.float64)
+
+
+def _gro_cell(box: list[float]) -> Float[np.ndarray, "3 3"]:
+    """Vectors in rows; GRO gives the diagonal first."""
+    xx, yy, zz, xy, xz, yx, yz, zx, zy = (box + [0.0] * 9)[:9]
+    return np.array([[xx, xy, xz], [yx, yy, yz], [zx, zy, zz]])
+
+
+def lammps_frames(path: Path) -> Iterator[TextFrame]:
+    """Frames of a LAMMPS dump in units of Å, atoms in the order of their ids."""
+    with open_text(path) as file:
+        while first := _next_line(file):
+            if not first.startswith("ITEM: TIMESTEP"):
+                raise ValueError("expected a line 'ITEM: TIMESTEP'")
+            n_atoms = int(_rows(file, 3)[2])
+            low, cell = _lammps_cell(_rows(file, 4))
+            names = _rows(file, 1)[0].split()[2:]
+            table = [row.split() for row in _rows(file, n_atoms)]
+            yield TextFrame(_in_nm(_lammps_positions(names, table, low, cell)), _in_nm(cell), None)
+
+
+def _lammps_cell(lines: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Corner and vectors of the cell; the bounds of a tilted one are those of its bounding box."""
+    if not lines[0].startswith("ITEM: BOX BOUNDS"):
+        raise ValueError("expected a line 'ITEM: BOX BOUNDS'")
+    bounds = [[float(value) for value in line.split()] for line in lines[1:]]
+    xy, xz, yz = (row[2] if len(row) > 2 else 0.0 for row in bounds)
+    low = np.array([row[0] for row in bounds])
+    high = np.array([row[1] for row in bounds])
+    low -= [min(0.0, xy, xz, xy + xz), min(0.0, yz), 0.0]
+    high -= [max(0.0, xy, xz, xy + xz), max(0.0, yz), 0.0]
+    lx, ly, lz = high - low
+    return low, np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])
+
+
+def _lammps_positions(
+    names: list[str], table: list[list[str]], low: np.ndarray, cell: np.ndarray
+) -> np.ndarray:
+    """Positions in Å by atom id, from the first complete trio of columns."""
+    if "id" not in names:
+        raise ValueError("the dump has no column 'id'")
+    for trio in (("x", "y", "z"), ("xs", "ys", "zs"), ("xu", "yu", "zu"), ("xsu", "ysu", "zsu")):
+        if set(trio) <= set(names):
+            break
+    else:
+        raise ValueError("the dump has no columns x y z, xs ys zs, xu yu zu or xsu ysu zsu")
+    columns = [names.index(name) for name in trio]
+    order = np.argsort([int(row[names.index("id")]) for row in table], kind="stable")
+    values = np.array([[row[column] for column in columns] for row in table], np.float64)[order]
+    return values @ cell + low if "s" in trio[0] else values
+
+
+def pdb_frames(path: Path, topology: md.Topology | None = None) -> Iterator[TextFrame]:
+    """Models of a PDB file, each with its own cell."""
+    for text in pdb_models(path):
+        with parsed_pdb(text, topology) as model:
+            positions = np.array(model.positions[0], np.float64)
+            lengths, angles = model.unitcell_lengths, model.unitcell_angles
+        cell = None
+        if lengths is not None and angles is not None and min(lengths) > 0:
+            cell = _in_nm(np.stack(lengths_and_angles_to_box_vectors(*lengths, *angles)))
+        yield TextFrame(_in_nm(positions), cell, None)
+
+
+TEXT_READERS: dict[str, Callable[[Path], Iterator[TextFrame]]] = {
+    ".xyz": xyz_frames,
+    ".xyz.gz": xyz_frames,
+    ".gro": gro_frames,
+    ".gro.gz": gro_frames,
+    ".lammpstrj": lammps_frames,
+    ".pdb": pdb_frames,
+    ".pdb.gz": pdb_frames,
+}
+
+
+def whole_frames(path: Path, frames: Iterator[TextFrame]) -> Iterator[TextFrame]:
+    """Frames until the end of the file; damage becomes an error that says where it is.
+
+    Raises
+    ------
+    ValueError
+        The file is cut off, malformed, or changes its number of atoms.
+    """
+    n, n_atoms = 0, None
+    while True:
+        try:
+            frame = next(frames, None)
+        except EOFError:
+            raise ValueError(cut_off(path, n)) from None
+        except (ValueError, IndexError, TypeError, KeyError, AttributeError, OSError) as error:
+            where = f"after {n} whole frames" if n else "from its first frame on"
+            raise ValueError(f"{path} cannot be read {where}: {_in_short(error)}") from error
+        if frame is None:
+            return
+        n_atoms = len(frame.positions) if n_atoms is None else n_atoms
+        if len(frame.positions) != n_atoms:
+            raise ValueError(f"{path}: frame {n} has {len(frame.positions)} atoms, the first has {n_atoms}")
+        n += 1
+        yield frame
+
+
+def cut_off(path: Path, n_whole: int) -> str:
+    """Say that a file ends in the middle of a frame."""
+    return (
+        f"{path} is cut off in the middle of a frame, after {n_whole} whole frames: "
+        "copy or write it again, or save its whole frames to a new file"
+    )
+
+
+def _in_short(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]
+
+
+def _in_nm(lengths: np.ndarray) -> np.ndarray:
+    """Å to nm with mdtraj's factor, so that the last bit agrees with mdtraj."""
+    return np.asarray(in_units_of(lengths, "angstroms", "nanometers"))
+
+
+def _rows(file: TextIOWrapper, n: int) -> list[str]:
+    """Exactly ``n`` lines, the last one complete."""
+    rows = list(islice(file, n))
+    if len(rows) < n:
+        raise EOFError
+    return rows
+
+
+def _next_line(file: TextIOWrapper) -> str:
+    """Next line that is not blank; empty at the end of the file."""
+    for line in file:
+        if line.strip():
+            return line.strip()
+    return ""

@@ -140,7 +140,7 @@ def stream(
     stride, chunk = _positive(stride, "stride"), None if chunk is None else _positive(chunk, "chunk")
     unit = _stream_unit(length_unit, system)
     topology = None if top is None else read_topology(top)
-    sources = open_sources(source, unit, topology)
+    sources = open_sources(source, unit, topology, arrays_only=length_unit is None)
     trained = (
         f"the model was trained on {system.n_atoms} of {system.n_atoms_in_file}: is this another molecule?"
     )

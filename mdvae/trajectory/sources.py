@@ -121,7 +121,7 @@ def check_positions(positions: np.ndarray, name: str) -> None:
 
 
 def open_sources(
-    source: Any, length_unit: str | None, top: md.Topology | None = None
+    source: Any, length_unit: str | None, top: md.Topology | None = None, *, arrays_only: bool = False
 ) -> list[AbstractSource]:
     """Open every trajectory of what the user gave; a list means separate trajectories.
 
@@ -132,6 +132,8 @@ def open_sources(
         Of arrays; files are in nm by their formats, or in reduced units if this says so.
     top : md.Topology, optional
         Helps some readers.
+    arrays_only : bool
+        The unit is that of earlier arrays: files beside them are in nm without complaint.
 
     Raises
     ------
@@ -141,7 +143,21 @@ def open_sources(
     if not items:
         raise ValueError("the list of trajectories is empty; expected at least one")
     numbered = len(items) > 1
+    if length_unit == "angstrom" and not arrays_only:
+        _refuse_angstrom_files(items)
     return [_opened(item, f" {i}" if numbered else "", length_unit, top) for i, item in enumerate(items)]
+
+
+def _refuse_angstrom_files(items: list[Any]) -> None:
+    """Refuse a unit for what has one already."""
+    for item in items:
+        if isinstance(item, md.Trajectory):
+            raise ValueError("length_unit='angstrom' is for arrays: an mdtraj.Trajectory is in nm")
+        if isinstance(item, str | os.PathLike) and extension(Path(item)) not in (".npy", ".npz"):
+            check_format(Path(item))
+            raise ValueError(
+                f"length_unit='angstrom' is for arrays: {item} is read in nm, whatever unit its format uses"
+            )
 
 
 def _opened(item: Any, number: str, length_unit: str | None, top: md.Topology | None) -> AbstractSource:
@@ -150,15 +166,8 @@ def _opened(item: Any, number: str, length_unit: str | None, top: md.Topology | 
         path = Path(item)
         if extension(path) in (".npy", ".npz"):
             return ArraySource(load_array(path), str(path), factor)
-        if length_unit == "angstrom":
-            check_format(path)
-            raise ValueError(
-                f"length_unit='angstrom' is for arrays: {path} is read in nm, whatever unit its format uses"
-            )
         return FileSource(path, length_unit == "reduced", top)
     if isinstance(item, md.Trajectory):
-        if length_unit == "angstrom":
-            raise ValueError("length_unit='angstrom' is for arrays: an mdtraj.Trajectory is in nm")
         return TrajectorySource(item, f"trajectory{number}")
     if hasattr(item, "__array__") and hasattr(item, "shape"):
         return ArraySource(np.asarray(item), f"array{number}", factor)

@@ -177,13 +177,18 @@ def test_arrays(kind, dim, rng, tmp_path):
     assert frames.system.bonds.tolist() == [[0, 1], [1, 2], [2, 3], [3, 4]]
 
 
-def test_angstrom_arrays_are_converted_at_the_door(rng):
+def test_angstrom_arrays_are_converted_at_the_door(rng, tmp_path):
     positions = rng.normal(size=(4, 5, 3)).astype(np.float32)
     frames = read(10 * positions, length_unit="angstrom", alignment="none")
     np.testing.assert_allclose(frames.coordinates, read(positions, alignment="none").coordinates, atol=1e-6)
     assert (frames.system.length_unit, frames.system.unit) == ("angstrom", "nm")
     again, _ = unposed(10 * positions, system=frames.system)
     np.testing.assert_allclose(again, positions, atol=1e-6)
+    # What such a model gives is in nm, as all trajectories are.
+    made = to_trajectory(frames.system, frames.coordinates)
+    for source in (made, write(made, tmp_path / "made.h5")):
+        again, _ = unposed(source, system=frames.system)
+        np.testing.assert_array_equal(again, frames.coordinates)
 
 
 def test_reduced_xyz_numbers_stand_for_themselves(rng, tmp_path, top):

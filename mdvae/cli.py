@@ -1,10 +1,12 @@
 """The command line: arguments to one public call each."""
 
 import enum
+import functools
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +72,23 @@ Seed = Annotated[int, typer.Option(help="One seed, one result.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 
 
+def _verb(function: Callable) -> Callable:
+    """Make a function a command whose errors are one line and an exit code."""
+
+    @functools.wraps(function)
+    def guarded(*arguments, **options) -> None:
+        try:
+            function(*arguments, **options)
+        except KeyboardInterrupt:
+            typer.echo("mdvae: interrupted; nothing was written", err=True)
+            raise typer.Exit(130) from None
+        except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
+            typer.echo(f"mdvae: error: {' '.join(str(error).split()) or type(error).__name__}", err=True)
+            raise typer.Exit(1) from None
+
+    return app.command()(guarded)
+
+
 @app.callback(invoke_without_command=True)
 def _main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
@@ -79,7 +98,7 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command()
+@_verb
 def demo(
     folder: Annotated[Path, typer.Option("--output", "-o", help="Folder for all that it makes.")] = Path("mdvae-demo"),
     seed: Seed = 0,
@@ -91,7 +110,7 @@ def demo(
     _say(quiet, run(folder, seed=seed, progress=not quiet))
 
 
-@app.command()
+@_verb
 def fit(
     sources: Sources,
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write, such as run.mdvae.")],
@@ -130,7 +149,7 @@ def fit(
     _check_output(output, [*sources, top])
     import mdvae
 
-    _log_to_stdout(quiet)
+    _show_log(quiet)
     model = mdvae.fit(
         _one_or_many(sources),
         top=top,
@@ -164,7 +183,7 @@ def fit(
         raise typer.Exit(130)
 
 
-@app.command()
+@_verb
 def encode(
     model: ModelFile,
     sources: Sources,
@@ -190,7 +209,7 @@ def encode(
     _say(quiet, f"wrote {output}: {n_frames} frames")
 
 
-@app.command()
+@_verb
 def decode(
     model: ModelFile,
     latents: Annotated[Path, typer.Argument(help="Latent points, an .npy array (n_frames, latent_dim).")],
@@ -204,12 +223,13 @@ def decode(
     _check_output(output, [model, latents])
     import mdvae
 
-    trajectory = mdvae.decode(mdvae.load(model), mdvae.read_latents(latents))
-    mdvae.save_trajectory(trajectory, output)
+    trained = mdvae.load(model)
+    trajectory = mdvae.decode(trained, mdvae.read_latents(latents))
+    mdvae.save_trajectory(trajectory, output, unit=trained.system.unit)
     _say(quiet, f"wrote {output}: {trajectory.n_frames} conformations")
 
 
-@app.command()
+@_verb
 def generate(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory to write; the ending says the format.")],
@@ -225,17 +245,19 @@ def generate(
     _check_output(output, [model])
     import mdvae
 
-    mdvae.save_trajectory(mdvae.generate(mdvae.load(model), n_frames, noise=noise, seed=seed), output)
+    trained = mdvae.load(model)
+    trajectory = mdvae.generate(trained, n_frames, noise=noise, seed=seed)
+    mdvae.save_trajectory(trajectory, output, unit=trained.system.unit)
     _say(quiet, f"wrote {output}: {n_frames} conformations")
 
 
-@app.command()
+@_verb
 def minimize(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Structure to write; the ending says the format.")],
     observable: Annotated[
         str,
-        typer.Option(help="radius_of_gyration, end_to_end_distance, distance:0,5, contacts:0.45, ..."),
+        typer.Option(help="radius_of_gyration, radius_of_gyration:mass, end_to_end_distance, distance:0,5, contacts:0.45."),
     ] = "radius_of_gyration",
     n_starts: Annotated[int, typer.Option(help="Starting points.")] = 64,
     n_steps: Annotated[int, typer.Option(help="Most steps from each.")] = 300,
@@ -260,11 +282,11 @@ def minimize(
         seed=seed,
     )
     _say(quiet, str(result))
-    mdvae.save_trajectory(result.trajectory, output)
+    mdvae.save_trajectory(result.trajectory, output, unit=trained.system.unit)
     _say(quiet, f"wrote {output}")
 
 
-@app.command()
+@_verb
 def evaluate(
     model: ModelFile,
     sources: Sources,
@@ -292,7 +314,7 @@ def evaluate(
         _say(quiet, f"wrote {output}")
 
 
-@app.command()
+@_verb
 def info(model: ModelFile) -> None:
     """What a model file holds."""
     import mdvae
@@ -301,16 +323,9 @@ def info(model: ModelFile) -> None:
 
 
 def main() -> None:
-    """Entry point: errors in one line, exit code 1; wrong usage 2; interrupted 130."""
+    """Entry point. Exit codes: 0 done, 1 an error (in one line), 2 wrong usage, 130 interrupted."""
     warnings.showwarning = _show_warning
-    try:
-        app()
-    except KeyboardInterrupt:
-        typer.echo("mdvae: interrupted; nothing was written", err=True)
-        sys.exit(130)
-    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
-        typer.echo(f"mdvae: error: {' '.join(str(error).split()) or type(error).__name__}", err=True)
-        sys.exit(1)
+    app(prog_name="mdvae")
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
@@ -322,9 +337,16 @@ def _say(quiet: bool, text: str) -> None:
         typer.echo(text)
 
 
-def _log_to_stdout(quiet: bool) -> None:
+class _Echo(logging.Handler):
+    """What the library tells its logger, on standard output."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(record.getMessage())
+
+
+def _show_log(quiet: bool) -> None:
     log = logging.getLogger("mdvae")
-    log.addHandler(logging.StreamHandler(sys.stdout))
+    log.handlers = [_Echo()]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 

@@ -50,11 +50,11 @@ def run(folder: str | os.PathLike, *, seed: int = 0, progress: bool = True) -> s
     save(model, folder / "polymer.mdvae")
     model = load(folder / "polymer.mdvae")
     write_latents(model, folder / "polymer.xtc", folder / "latent.csv")
-    save_trajectory(generate(model, 1000, noise=True, seed=seed), folder / "generated.xtc")
+    save_trajectory(generate(model, 1000, noise=True, seed=seed), folder / "generated.xtc", unit="reduced")
     held_out = evaluate(model, folder / "polymer-held-out.xtc")
     compact = minimize(model, radius_of_gyration, seed=seed)
     if compact.found:
-        save_trajectory(compact.trajectory, folder / "compact.pdb")
+        save_trajectory(compact.trajectory, folder / "compact.pdb", unit="reduced")
     _draw(model, frames, compact, folder)
     return _table(frames, model, held_out, compact, folder, time.perf_counter() - started)
 
@@ -64,9 +64,9 @@ def _simulate(folder: Path, seed: int) -> None:
     chain = toys.bead_spring_chain(_N_TRAINING + _N_HELD_OUT, seed=seed)
     system = system_of_array(chain.shape[1], np.arange(chain.shape[1]), chain.shape[2], "reduced")
     trajectory = to_trajectory(system, chain)
-    save_trajectory(trajectory[0], folder / "polymer.pdb")
-    save_trajectory(trajectory[:_N_TRAINING], folder / "polymer.xtc")
-    save_trajectory(trajectory[_N_TRAINING:], folder / "polymer-held-out.xtc")
+    save_trajectory(trajectory[0], folder / "polymer.pdb", unit="reduced")
+    save_trajectory(trajectory[:_N_TRAINING], folder / "polymer.xtc", unit="reduced")
+    save_trajectory(trajectory[_N_TRAINING:], folder / "polymer-held-out.xtc", unit="reduced")
 
 
 def _draw(model: Model, frames: Frames, compact: Minimum, folder: Path) -> None:

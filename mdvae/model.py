@@ -18,6 +18,8 @@ from mdvae.trajectory import Frames, System
 from mdvae.vae import VAE, Gaussian, SquaredError, StandardNormal
 from mdvae.validity import LocalGeometry
 
+# Fewer frames than this have no statistics to speak of.
+_FEWEST_FRAMES = 10
 # Training frames that go into the model: all of them where they fit, else evenly spaced ones.
 _KEPT_BYTES = 16 * 2**20
 
@@ -169,8 +171,9 @@ def build(frames: Frames, *, key: Key | None = None, seed: int = 0, **spec) -> M
     Raises
     ------
     ValueError, TypeError
-        From `Spec`, and for frames that do not differ from one another.
+        From `Spec`, and for frames that are too few or do not differ from one another.
     """
+    check_enough(frames)
     description = Spec(
         frames.system.n_atoms, frames.system.dim, alignment=_alignment_name(frames.alignment), **spec
     )
@@ -178,6 +181,19 @@ def build(frames: Frames, *, key: Key | None = None, seed: int = 0, **spec) -> M
     scale = _spread(frames.coordinates, shift)
     skeleton = assemble(description, frames.system, jax.random.key(seed) if key is None else key, shift, scale)
     return dataclasses.replace(skeleton, alignment=frames.alignment)
+
+
+def check_enough(frames: Frames) -> None:
+    """Refuse frames that are too few to learn from.
+
+    Raises
+    ------
+    ValueError
+    """
+    n_frames = len(frames.coordinates)
+    if n_frames < _FEWEST_FRAMES:
+        count = "1 frame is" if n_frames == 1 else f"{n_frames} frames are"
+        raise ValueError(f"{count} too few to train on; expected at least {_FEWEST_FRAMES}")
 
 
 def assemble(

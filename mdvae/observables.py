@@ -248,14 +248,16 @@ def _checked_pairs(pairs: np.ndarray, n_atoms: int) -> np.ndarray:
     return pairs
 
 
-def by_name(text: str) -> Observable:
+def by_name(text: str, *, masses: Float[np.ndarray, " n_masses"] | None = None) -> Observable:
     """Observable from its name on the command line.
 
     Parameters
     ----------
     text
-        ``"radius_of_gyration"``, ``"end_to_end_distance"``, ``"distance:0,5"`` (two atoms), ``"contacts"`` or
-        ``"contacts:0.45"`` (the cutoff).
+        ``"radius_of_gyration"`` (of equal masses), ``"radius_of_gyration:mass"``, ``"end_to_end_distance"``,
+        ``"distance:0,5"`` (two atoms), ``"contacts"`` or ``"contacts:0.45"`` (the cutoff).
+    masses
+        ``(n_atoms,)``, for observables that are weighted by mass.
 
     Returns
     -------
@@ -275,6 +277,8 @@ def by_name(text: str) -> Observable:
             "Others, such as rmsd with its reference, are given in Python as functions of one frame."
         )
     parse, example = _PARSERS[name]
+    if name == "radius_of_gyration" and argument == "mass" and masses is not None:
+        return partial(radius_of_gyration, masses=masses)
     try:
         return parse(argument if colon else None)
     except ValueError as error:

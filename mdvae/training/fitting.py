@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from mdvae._types import Key
-from mdvae.model import Model, remember
+from mdvae.model import Model, check_enough, remember
 from mdvae.trajectory import Frames
 from mdvae.training.loop import optimize
 from mdvae.training.progress import ProgressBar
@@ -16,8 +16,6 @@ from mdvae.training.schedules import learning_rate_schedule, warmed_up
 from mdvae.training.splits import split_blocks
 from mdvae.validity import fit_local_geometry
 
-# Fewer frames than this have no statistics to speak of.
-_FEWEST_FRAMES = 10
 # Gradient steps that training takes where the number of epochs is left open, and the bounds on its epochs.
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 30_000, 20, 1000
 
@@ -82,8 +80,7 @@ def train(
         If the loss stops being finite.
     """
     check_settings(beta, epochs, batch_size, learning_rate, warmup_epochs, validation_fraction, patience)
-    if len(frames.coordinates) < _FEWEST_FRAMES:
-        raise ValueError(f"{len(frames.coordinates)} frame(s) are too few to train on; expected at least {_FEWEST_FRAMES}")
+    check_enough(frames)
     training, validation = split_blocks(frames.lengths, validation_fraction)
     steps_per_epoch = max(1, len(training) // batch_size)
     if epochs is None:

@@ -50,6 +50,8 @@ def read(
 ) -> Frames:
     """Read conformations and lay them in a standard pose that is learned from them.
 
+    A source in which every z is zero is a system in the plane, as `save_trajectory` writes it.
+
     Parameters
     ----------
     source : path, md.Trajectory, array (n_frames, n_atoms, 2 or 3), or list of these
@@ -93,6 +95,10 @@ def read(
     plans = [_plan(s, system, topology, f"expected {system.n_atoms_in_file} as in {first}") for s in sources]
     found = Wholeness()
     coordinates, lengths, time = _gather(plans, stride, chunk, periodic, found, progress)
+    if system.dim == 3 and _is_flat(coordinates):
+        # Trajectory files have three coordinates; a system in the plane is written with the third one zero.
+        coordinates, system = _flattened(coordinates), dataclasses.replace(system, dim=2)
+        messages.append("every z is 0: read as a system in the plane")
     weights = system.masses if center == "mass" else np.ones_like(system.masses)
     fitted = fit_alignment(alignment, coordinates, weights)
     pose(fitted, coordinates)
@@ -145,11 +151,16 @@ def stream(
         f"the model was trained on {system.n_atoms} of {system.n_atoms_in_file}: is this another molecule?"
     )
     plans = [_plan(s, system, topology, trained) for s in sources]
-    return _streamed(plans, alignment, stride, chunk, periodic)
+    return _streamed(plans, system.dim, alignment, stride, chunk, periodic)
 
 
 def _streamed(
-    plans: "list[_Plan]", alignment: AbstractAlignment | None, stride: int, chunk: int | None, periodic: bool
+    plans: "list[_Plan]",
+    dim: int,
+    alignment: AbstractAlignment | None,
+    stride: int,
+    chunk: int | None,
+    periodic: bool,
 ) -> Iterator[Chunk]:
     """Do the work of `stream`, whose arguments are checked when it is called."""
     found = Wholeness()
@@ -157,12 +168,26 @@ def _streamed(
         n_frames = 0
         for raw in _prepared(plan, stride, chunk, periodic, found):
             n_frames += len(raw.positions)
+            positions = raw.positions
+            if positions.shape[2] > dim:
+                if not _is_flat(positions):
+                    raise ValueError(f"{plan.source.name} leaves the plane z = 0, in which the model's system lies")
+                positions = _flattened(positions)
             if alignment is not None:
-                pose(alignment, raw.positions)
-            yield Chunk(raw.positions, index, raw.time)
+                pose(alignment, positions)
+            yield Chunk(positions, index, raw.time)
         if n_frames == 0:
             raise ValueError(f"{plan.source.name} holds no frames")
     _tell(found, stacklevel=3)
+
+
+def _is_flat(positions: Float[np.ndarray, "n_frames n_atoms dim"]) -> bool:
+    """Whether every atom lies in the plane z = 0."""
+    return not positions[..., 2:].any()
+
+
+def _flattened(positions: Float[np.ndarray, "n_frames n_atoms dim"]) -> Float[np.ndarray, "n_frames n_atoms 2"]:
+    return np.ascontiguousarray(positions[..., :2])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -258,7 +283,7 @@ def _plan(source: AbstractSource, system: System, top: md.Topology | None, expec
     expected : str
         Ends the message when the number of atoms does not fit.
     """
-    if source.dim != system.dim:
+    if source.dim < system.dim:
         raise ValueError(f"{source.name} is {source.dim}-dimensional, expected {system.dim} dimensions")
     topology = source.topology if source.topology is not None else top
     if topology is not None and topology.n_atoms == source.n_atoms:

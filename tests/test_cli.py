@@ -1,0 +1,169 @@
+"""Every verb does its job; every mistake is one line and an exit code."""
+
+import signal
+import sys
+import warnings
+
+import mdtraj as md
+import numpy as np
+import pytest
+
+import mdvae
+from mdvae import cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command line in a folder of its own; give exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mdvae", *map(str, arguments)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            try:
+                cli.main()
+                code = 0
+            except SystemExit as stop:
+                code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def files(trained, chain, tmp_path_factory):
+    """A model file, its trajectory as an array and as XTC with a PDB."""
+    folder = tmp_path_factory.mktemp("cli")
+    mdvae.save(trained, folder / "chain.mdvae")
+    np.save(folder / "chain.npy", chain)
+    trajectory = mdvae.to_trajectory(trained.system, chain)
+    trajectory[0].save(str(folder / "chain.pdb"))
+    trajectory.save(str(folder / "chain.xtc"))
+    return folder
+
+
+FIT = ("--hidden", "8", "--epochs", "2", "--length-unit", "reduced")
+
+
+def test_all_verbs_one_after_another(run, files, tmp_path):
+    source = (files / "chain.xtc", "--top", files / "chain.pdb")
+    code, out, err = run("fit", *source, "-o", "run.mdvae", *FIT, "--figures", "figures")
+    assert (code, err) == (0, "")
+    assert "300 frames of 6 atoms from 1 trajectory" in out
+    assert "wrote run.mdvae" in out
+    assert (tmp_path / "figures" / "loss.png").exists()
+    for command, made in {
+        ("info", "run.mdvae"): None,
+        ("encode", "run.mdvae", files / "chain.xtc", "-o", "z.npy"): "z.npy",
+        ("decode", "run.mdvae", "z.npy", "-o", "again.dcd"): "again.dcd",
+        ("generate", "run.mdvae", "-n", "7", "-o", "new.xtc"): "new.xtc",
+        ("evaluate", "run.mdvae", files / "chain.xtc", "-o", "e.json"): "e.json",
+    }.items():
+        code, out, err = run(*command)
+        assert (code, err) == (0, ""), command
+        assert out.strip()
+        assert made is None or (tmp_path / made).exists()
+    assert np.load(tmp_path / "z.npy").shape == (300, 2)
+    top = md.load_topology(str(files / "chain.pdb"))
+    assert md.load(str(tmp_path / "again.dcd"), top=top).n_frames == 300
+    assert md.load(str(tmp_path / "new.xtc"), top=top).n_frames == 7
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_minimize_writes_the_answer(run, files, tmp_path):
+    options = ("--observable", "end_to_end_distance", "--n-starts", "4", "--n-steps", "20")
+    code, out, err = run("minimize", files / "chain.mdvae", "-o", "ends.pdb", *options)
+    assert (code, err) == (0, "")
+    assert "starts ended in a valid structure" in out
+    assert md.load(str(tmp_path / "ends.pdb")).n_frames == 1
+
+
+def test_quiet_says_nothing(run, files):
+    assert run("generate", files / "chain.mdvae", "-n", "2", "-o", "a.pdb", "--quiet") == (0, "", "")
+    assert run("fit", files / "chain.npy", "-o", "b.mdvae", *FIT, "--quiet") == (0, "", "")
+
+
+@pytest.mark.parametrize("verb", ["demo", "fit", "encode", "decode", "generate", "minimize", "evaluate", "info"])
+def test_help(run, verb):
+    code, out, _ = run(verb, "--help")
+    assert code == 0
+    assert f"Usage: mdvae {verb}" in out
+
+
+MISTAKES = {
+    "missing file": (("fit", "nope.xtc", "-o", "m.mdvae"), "nope.xtc does not exist"),
+    "directory": (("fit", "{files}", "-o", "m.mdvae"), "is a directory"),
+    "no topology": (("fit", "{files}/chain.xtc", "-o", "m.mdvae"), "holds no topology"),
+    "misspelled selection": (
+        ("fit", "{files}/chain.xtc", "--top", "{files}/chain.pdb", "--select", "nmae CA", "-o", "m.mdvae"),
+        "nmae CA",
+    ),
+    "latent_dim 0": (("fit", "{files}/chain.npy", "--latent-dim", "0", "-o", "m.mdvae"), "must be at least 1"),
+    "latent_dim too large": (
+        ("fit", "{files}/chain.npy", "--latent-dim", "13", "-o", "m.mdvae"),
+        "larger than the number of features: 6 atoms x 2 = 12",
+    ),
+    "negative beta": (("fit", "{files}/chain.npy", "--beta", "-1", "-o", "m.mdvae"), "beta must be"),
+    "hidden": (("fit", "{files}/chain.npy", "--hidden", "a,b", "-o", "m.mdvae"), "--hidden takes whole numbers"),
+    "no folder": (("fit", "{files}/chain.npy", "-o", "none/m.mdvae"), "there is no folder none"),
+    "output is input": (("encode", "{files}/chain.mdvae", "{files}/chain.npy", "-o", "{files}/chain.npy"), "is an input"),
+    "not a model": (("info", "{files}/chain.pdb"), "is not an mdvae model"),
+    "format": (("generate", "{files}/chain.mdvae", "-o", "new.doc"), "cannot be written; expected one of"),
+    "observable": (("minimize", "{files}/chain.mdvae", "--observable", "rg", "-o", "c.pdb"), "Expected one of the obs"),
+    "zero": (("generate", "{files}/chain.mdvae", "-n", "0", "-o", "c.pdb"), "at least 1 conformation"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes_are_one_line(case, run, files, tmp_path):
+    command, message = MISTAKES[case]
+    code, out, err = run(*(part.format(files=files) for part in command))
+    assert code == 1
+    assert message in err
+    assert err.startswith("mdvae: error: ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_usage_is_exit_code_2(run):
+    code, _, err = run("fit", "--no-such-option")
+    assert code == 2
+    assert "No such option" in err
+
+
+def test_warnings_are_one_line(run, capsys):
+    cli._show_warning("two\nlines", UserWarning, "file", 1)
+    assert capsys.readouterr().err == "mdvae: warning: two lines\n"
+
+
+def test_interrupt_in_training_keeps_the_best_model(run, files, monkeypatch, tmp_path):
+    def interrupt(self, epoch, n_epochs, terms):
+        if epoch == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("mdvae.training.fitting.ProgressBar.__call__", interrupt)
+    code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", *FIT[:2], "--epochs", "50")
+    assert code == 130
+    assert "interrupted in epoch 4 of 50; the best model so far is in m.mdvae" in err
+    assert mdvae.load(tmp_path / "m.mdvae").history.interrupted
+
+
+def test_interrupt_before_training_writes_nothing(run, files, monkeypatch, tmp_path):
+    monkeypatch.setattr("mdvae.pipeline.build", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", *FIT)
+    assert (code, err) == (130, "mdvae: interrupted; nothing was written\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_nothing(run, files, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", *FIT)
+    assert code == 1
+    assert "cannot write m.mdvae: No space left on device" in err
+    assert not list(tmp_path.iterdir())

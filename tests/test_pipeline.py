@@ -1,0 +1,93 @@
+"""From files to a model and its outputs."""
+
+import numpy as np
+import pytest
+
+import mdvae
+from mdvae.plots import save_figure
+
+
+@pytest.fixture(scope="module")
+def fitted(chain, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures")
+    options = {"latent_dim": 2, "hidden": (16,), "epochs": 3, "seed": 1, "length_unit": "reduced"}
+    return mdvae.fit([chain[:200], chain[200:]], figures=folder, **options), folder, options
+
+
+def test_fit_is_read_build_train(fitted, chain):
+    model, _, options = fitted
+    frames = mdvae.read([chain[:200], chain[200:]], length_unit="reduced")
+    again = mdvae.train(mdvae.build(frames, latent_dim=2, hidden=(16,), seed=1), frames, epochs=3, seed=1)
+    np.testing.assert_array_equal(mdvae.encode(model, chain), mdvae.encode(again, chain))
+
+
+def test_fit_leaves_figures(fitted):
+    _, folder, _ = fitted
+    assert {p.name for p in folder.iterdir()} == {"loss.png", "latent.png", "conformations.png", "distances.png"}
+    assert all(p.read_bytes().startswith(b"\x89PNG") for p in folder.iterdir())
+
+
+def test_reading_is_on_record(fitted):
+    assert "300 frames of 6 atoms from 2 trajectories" in fitted[0].settings["reading"]
+
+
+def test_one_seed_one_model(fitted, chain):
+    model, _, options = fitted
+    z = [mdvae.encode(mdvae.fit([chain[:200], chain[200:]], **(options | {"seed": s})), chain) for s in (1, 2)]
+    np.testing.assert_array_equal(z[0], mdvae.encode(model, chain))
+    assert np.abs(z[1] - z[0]).max() > 1e-3
+
+
+def test_bad_options_are_refused_before_reading():
+    for options in ({"beta": -1.0}, {"latent_dim": 0}, {"learning_rate": 0.0}, {"epochs": 0}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            mdvae.fit("no such file.xtc", **options)
+
+
+FEW = {
+    "one frame": (1, "1 frame is too few to train on; expected at least 10"),
+    "two frames": (2, "2 frames are too few"),
+}
+
+
+@pytest.mark.parametrize("case", FEW)
+def test_too_few_frames(case, chain):
+    n, message = FEW[case]
+    with pytest.raises(ValueError, match=message):
+        mdvae.fit(chain[:n], epochs=1)
+
+
+def test_equal_frames(chain):
+    with pytest.raises(ValueError, match="all 20 frames are the same structure"):
+        mdvae.fit(np.repeat(chain[:1], 20, axis=0), epochs=1)
+
+
+def test_latents_as_npy_csv_and_colvar(trained, chain, tmp_path):
+    source = [chain[:30], chain[30:50]]
+    expected = mdvae.encode(trained, source)
+    for name in ("z.npy", "z.csv", "COLVAR"):
+        assert mdvae.write_latents(trained, source, tmp_path / name) == 50
+    np.testing.assert_array_equal(mdvae.read_latents(tmp_path / "z.npy"), expected)
+    table = np.genfromtxt(tmp_path / "z.csv", delimiter=",", names=True)
+    assert table.dtype.names == ("trajectory", "frame", "time", "z1", "z2", "z3")
+    np.testing.assert_array_equal(table["trajectory"], [0] * 30 + [1] * 20)
+    np.testing.assert_array_equal(table["frame"], [*range(30), *range(20)])
+    np.testing.assert_allclose(table["z2"], expected[:, 1], rtol=1e-6)
+    lines = (tmp_path / "COLVAR").read_text().splitlines()
+    assert lines[0] == "#! FIELDS time z1 z2 z3"
+    np.testing.assert_allclose(np.loadtxt(lines)[:, 1:], expected, rtol=1e-6)
+
+
+def test_latents_that_are_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file of latent points"):
+        mdvae.read_latents(tmp_path / "z.npy")
+    (tmp_path / "z.npy").write_text("not an array")
+    with pytest.raises(ValueError, match=r"not an \.npy array"):
+        mdvae.read_latents(tmp_path / "z.npy")
+
+
+def test_figures_can_be_drawn_from_a_loaded_model(trained, tmp_path):
+    mdvae.save(trained, tmp_path / "m.mdvae")
+    figure = mdvae.plots.loss_curves(mdvae.load(tmp_path / "m.mdvae").history)
+    save_figure(figure, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").stat().st_size > 10_000

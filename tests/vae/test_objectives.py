@@ -1,0 +1,174 @@
+"""On a linear Gaussian model everything is known in closed form.
+
+x = W z + b + s e with standard normal z and e: the evidence is N(b, W W^T + s^2), and the posterior is normal with
+precision 1 + W^T W / s^2. With orthogonal columns in W it has independent components, as the encoder has.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from mdvae.networks import MLPDecoder, MLPEncoder
+from mdvae.vae import VAE, Gaussian, NegativeELBO, SquaredError, StandardNormal
+
+W = np.array([[1.0, 0.5], [1.0, -0.5], [0.5, 0.0], [0.0, 0.3], [-0.5, 0.3 * 5 / 3]])
+W[:, 1] -= W[:, 0] * (W[:, 0] @ W[:, 1]) / (W[:, 0] @ W[:, 0])
+B = np.array([0.0, 1.0, -1.0, 2.0, 0.5])
+S = 0.7
+N_FEATURES, LATENT_DIM = W.shape
+
+
+def layer(linear, weight, bias):
+    leaves = jnp.asarray(weight, jnp.float32), jnp.asarray(bias, jnp.float32)
+    return eqx.tree_at(lambda m: (m.layers[0].weight, m.layers[0].bias), linear, leaves)
+
+
+def linear_vae(shift=0.0, stretch=1.0, likelihood=None):
+    """The exact posterior, or one displaced and stretched."""
+    none, unit, key = jnp.zeros(N_FEATURES), jnp.ones(()), jax.random.key(0)
+    precision = 1 + np.sum(W**2, axis=0) / S**2
+    to_mean = W.T / S**2 / precision[:, None]
+    log_std = np.log(stretch) - 0.5 * np.log(precision)
+    to_log_std = 8 * np.arctanh(log_std / 8)  # the encoder bounds its widths softly
+    encoder = layer(
+        MLPEncoder(N_FEATURES, LATENT_DIM, (), "silu", shift=none, scale=unit, key=key),
+        np.concatenate([to_mean, np.zeros_like(to_mean)]),
+        np.concatenate([shift - to_mean @ B, to_log_std]),
+    )
+    decoder = layer(MLPDecoder(LATENT_DIM, N_FEATURES, (), "silu", shift=none, scale=unit, key=key), W, B)
+    width = Gaussian(jnp.full(N_FEATURES, S, jnp.float32), learned=False)
+    return VAE(encoder, decoder, likelihood or width, StandardNormal(LATENT_DIM))
+
+
+def data(n, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, LATENT_DIM)) @ W.T + B + S * rng.normal(size=(n, N_FEATURES))
+    return jnp.asarray(x, jnp.float32)
+
+
+def evidence(x):
+    """Exact log-likelihood, mean over the examples."""
+    return stats.multivariate_normal(B, W @ W.T + S**2 * np.eye(N_FEATURES)).logpdf(np.asarray(x)).mean()
+
+
+@eqx.filter_jit
+def losses(vae, x, beta, keys):
+    return jax.vmap(lambda key: NegativeELBO(beta)(vae, x, key))(keys)
+
+
+def expected(vae, x, beta=1.0, n=4000, seed=0):
+    """Loss and terms averaged over many draws of the noise, and the standard error of the loss."""
+    loss, terms = losses(vae, x, jnp.float32(beta), jax.random.split(jax.random.key(seed), n))
+    return float(np.mean(loss)), jax.tree.map(lambda t: float(np.mean(t)), terms), float(np.std(loss) / np.sqrt(n))
+
+
+def test_with_the_exact_posterior_the_bound_is_the_evidence():
+    x = data(20)
+    loss, _, error = expected(linear_vae(), x)
+    assert error < 0.01
+    assert abs(-loss - evidence(x)) < 4 * error
+
+
+# Each costs the divergence from the exact posterior: a shift d of the means (in its widths), a stretch t of the widths.
+WORSE = {"shifted": {"shift": 0.3}, "too wide": {"stretch": 1.6}, "too narrow": {"stretch": 0.5}}
+
+
+@pytest.mark.parametrize("case", WORSE)
+def test_with_another_posterior_the_bound_lies_below_by_the_divergence(case):
+    x, change = data(20), WORSE[case]
+    loss, _, error = expected(linear_vae(**change), x)
+    precision, t = 1 + np.sum(W**2, axis=0) / S**2, change.get("stretch", 1.0)
+    divergence = 0.5 * np.sum(precision * change.get("shift", 0.0) ** 2 + t**2 - 1 - 2 * np.log(t))
+    assert divergence > 0.1
+    assert abs(evidence(x) - divergence + loss) < 4 * error + 1e-3
+
+
+def test_terms_in_closed_form():
+    """Reconstruction under the exact posterior and its divergence from the prior."""
+    x = data(20)
+    _, terms, error = expected(linear_vae(), x)
+    precision = 1 + np.sum(W**2, axis=0) / S**2
+    means = (np.asarray(x, np.float64) - B) @ W / S**2 / precision
+    kl = 0.5 * np.sum(1 / precision + means**2 - 1 + np.log(precision), axis=1).mean()
+    squares = np.sum((x - B - means @ W.T) ** 2, axis=1).mean() + np.sum(np.sum(W**2, axis=0) / precision)
+    reconstruction = squares / (2 * S**2) + N_FEATURES * np.log(S * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(terms["kl"], kl, rtol=1e-4)
+    assert abs(terms["reconstruction"] - reconstruction) < 4 * error
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.01, 1.0, 4.0])
+def test_terms_sum_to_the_loss(beta, key):
+    x, vae = data(20), linear_vae(shift=0.3)
+    loss, terms = losses(vae, x, jnp.float32(beta), key[None])
+    np.testing.assert_allclose(loss, terms["reconstruction"] + beta * terms["kl"], rtol=1e-6)
+    np.testing.assert_array_equal(terms["beta"], np.float32(beta))
+    # The terms themselves know no beta; without it only the reconstruction is left.
+    _, one = losses(vae, x, jnp.float32(1.0), key[None])
+    np.testing.assert_array_equal(terms["kl"], one["kl"])
+    np.testing.assert_array_equal(terms["reconstruction"], one["reconstruction"])
+    if beta == 0:
+        np.testing.assert_array_equal(loss, terms["reconstruction"])
+
+
+def test_the_divergence_is_summed_over_latent_dimensions(key):
+    """Each dimension twice, the copies unseen by the decoder: twice the divergence, the same reconstruction."""
+    vae, x = linear_vae(shift=0.3), data(20)
+    twice = np.array([0, 1, 0, 1, 2, 3, 2, 3])
+    linear = vae.encoder.layers[0]
+    wide = eqx.nn.Linear(N_FEATURES, 8, key=key)
+    wide = eqx.tree_at(lambda m: (m.weight, m.bias), wide, (linear.weight[twice], linear.bias[twice]))
+    unseen = eqx.nn.Linear(4, N_FEATURES, key=key)
+    weight = jnp.concatenate([vae.decoder.layers[0].weight, jnp.zeros((N_FEATURES, 2))], axis=1)
+    unseen = eqx.tree_at(lambda m: (m.weight, m.bias), unseen, (weight, vae.decoder.layers[0].bias))
+    doubled = eqx.tree_at(
+        lambda v: (v.encoder.layers, v.decoder.layers, v.prior), vae, ((wide,), (unseen,), StandardNormal(4))
+    )
+    (_, one, error), (_, two, _) = expected(vae, x), expected(doubled, x)
+    np.testing.assert_allclose(two["kl"], 2 * one["kl"], rtol=1e-5)
+    assert abs(two["reconstruction"] - one["reconstruction"]) < 6 * error
+
+
+def test_reconstruction_is_summed_over_features(key):
+    """With no noise to speak of and the decoder's mean one off everywhere: one for each feature."""
+    vae = linear_vae(stretch=1e-3, likelihood=SquaredError())
+    x = jax.vmap(lambda row: vae.decode(vae.encode(row)))(data(5))
+    encoded = jax.vmap(lambda row: vae.decode(vae.encode(row)))(x)
+    error = np.sum((np.asarray(x) - np.asarray(encoded)) ** 2, axis=1).mean()
+    _, terms = NegativeELBO(1.0)(vae, x, key)
+    np.testing.assert_allclose(terms["reconstruction"], error, rtol=0.05)
+
+
+def test_the_loss_is_a_mean_over_the_batch():
+    """The batch twice has the same expectation, and half the variance of the noise."""
+    x, vae = data(20), linear_vae(shift=0.3)
+    (one, one_terms, error), (two, two_terms, smaller) = (
+        expected(vae, x),
+        expected(vae, jnp.concatenate([x, x]), seed=1),
+    )
+    np.testing.assert_allclose(two_terms["kl"], one_terms["kl"], rtol=1e-5)
+    assert abs(two - one) < 4 * np.hypot(error, smaller)
+    np.testing.assert_allclose(smaller / error, np.sqrt(0.5), rtol=0.1)  # each example has noise of its own
+
+
+def test_the_noise_is_the_key():
+    x, vae = data(20), linear_vae()
+    one, again, other = (losses(vae, x, jnp.float32(1.0), jax.random.key(i)[None])[0] for i in (1, 1, 2))
+    assert one == again != other
+
+
+@pytest.mark.parametrize("s", [0.1, 2.0])
+def test_squared_error_has_the_gradients_of_the_gaussian_at_the_stated_beta(s, key):
+    """beta' = beta / (2 s^2) makes the whole loss, not only its reconstruction, the same up to 2 s^2."""
+    x, beta = data(20), 0.5
+
+    def gradient(likelihood, beta):
+        vae = linear_vae(shift=0.3, likelihood=likelihood)
+        grads = eqx.filter_jit(eqx.filter_grad(lambda v: NegativeELBO(beta)(v, x, key)[0]))(vae)
+        return jax.tree.leaves((grads.encoder.layers, grads.decoder.layers))
+
+    gaussian = gradient(Gaussian(jnp.full(N_FEATURES, s, jnp.float32), learned=False), beta / (2 * s**2))
+    for by_squares, by_density in zip(gradient(SquaredError(), beta), gaussian, strict=True):
+        np.testing.assert_allclose(by_squares, 2 * s**2 * by_density, rtol=1e-3, atol=1e-4)

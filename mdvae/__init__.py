@@ -1,7 +1,7 @@
 """Latent coordinates, new conformations and latent optimization from molecular-dynamics trajectories."""
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdvae import observables, plots, toys
@@ -75,7 +75,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'mdvae' has no attribute {name!r}")
     if not _HOMES[name]:

@@ -54,7 +54,7 @@ def map_rows(function: Callable, array: np.ndarray) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _apply(function: Callable, *chunks):
+def _apply(function: Callable, *chunks: np.ndarray) -> Any:
     return jax.vmap(function)(*chunks)
 
 

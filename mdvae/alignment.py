@@ -67,7 +67,7 @@ class Superposition(AbstractAlignment):
     weights: Weights
     reference: Frame
 
-    def __init__(self, weights: Weights, reference: Frame):
+    def __init__(self, weights: Weights, reference: Frame) -> None:
         self.weights, self.reference = weights, reference
 
     def __call__(self, frame: Frame) -> Frame:
@@ -86,7 +86,7 @@ class PrincipalAxes(AbstractAlignment):
     weights: Weights
     reference: Frame
 
-    def __init__(self, weights: Weights, reference: Frame):
+    def __init__(self, weights: Weights, reference: Frame) -> None:
         self.weights, self.reference = weights, reference
 
     def __call__(self, frame: Frame) -> Frame:
@@ -104,7 +104,7 @@ class Unaligned(AbstractAlignment):
 
     weights: Weights
 
-    def __init__(self, weights: Weights):
+    def __init__(self, weights: Weights) -> None:
         self.weights = weights
 
     def __call__(self, frame: Frame) -> Frame:
@@ -116,9 +116,7 @@ class Unaligned(AbstractAlignment):
         return jnp.ones((), frame.dtype)
 
 
-def fit_alignment(
-    name: str, coordinates: Coordinates, weights: Float[np.ndarray, " n_atoms"]
-) -> AbstractAlignment:
+def fit_alignment(name: str, coordinates: Coordinates, weights: Float[np.ndarray, " n_atoms"]) -> AbstractAlignment:
     """Alignment of the given name, its reference learned from the data.
 
     Parameters
@@ -138,20 +136,19 @@ def fit_alignment(
         For an unknown name, and for atoms that all lie on one point or (in space) on one line, where
         no orientation is defined.
     """
-    weights = jnp.asarray(weights, jnp.float32)
+    of_atoms = jnp.asarray(weights, jnp.float32)
     if name == "none":
-        return Unaligned(weights)
+        return Unaligned(of_atoms)
     if name not in ("superposition", "principal"):
         raise ValueError(f"alignment={name!r} is not known; expected 'superposition', 'principal' or 'none'")
-    start = jnp.asarray(coordinates[0])
-    _check_extent(coordinates, np.asarray(weights))
+    _check_extent(coordinates, weights)
+    start = center(jnp.asarray(coordinates[0]), of_atoms)
     if name == "principal":
-        none_yet = jnp.zeros_like(start)
-        first = PrincipalAxes(weights, none_yet)(start)
-        return PrincipalAxes(weights, _iterated_mean(PrincipalAxes, weights, first, coordinates))
-    mean = _iterated_mean(Superposition, weights, center(start, weights), coordinates)
-    laid = mean @ principal_axes(mean, weights, jnp.zeros_like(mean)).T
-    return Superposition(weights, laid)
+        first = PrincipalAxes(of_atoms, jnp.zeros_like(start))(start)
+        return PrincipalAxes(of_atoms, _iterated_mean(PrincipalAxes, of_atoms, first, coordinates))
+    mean = _iterated_mean(Superposition, of_atoms, start, coordinates)
+    laid = mean @ principal_axes(mean, of_atoms, jnp.zeros_like(mean)).T
+    return Superposition(of_atoms, laid)
 
 
 def pose(alignment: AbstractAlignment, coordinates: Coordinates) -> None:
@@ -185,9 +182,7 @@ class Jumps:
     largest: float
 
 
-def count_jumps(
-    alignment: AbstractAlignment, coordinates: Coordinates, lengths: Sequence[int]
-) -> Jumps:
+def count_jumps(alignment: AbstractAlignment, coordinates: Coordinates, lengths: Sequence[int]) -> Jumps:
     """Count the jumps that the pose puts between consecutive frames.
 
     A step from one posed frame to the next is compared with the smallest step that any rotation would

@@ -4,7 +4,6 @@ import enum
 import functools
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +79,7 @@ def _verb(function: Callable) -> Callable:
         try:
             function(*arguments, **options)
         except KeyboardInterrupt:
-            typer.echo("mdvae: interrupted; nothing was written", err=True)
+            typer.echo("mdvae: interrupted; nothing is left half-written", err=True)
             raise typer.Exit(130) from None
         except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
             typer.echo(f"mdvae: error: {' '.join(str(error).split()) or type(error).__name__}", err=True)
@@ -257,7 +256,9 @@ def minimize(
     output: Annotated[Path, typer.Option("--output", "-o", help="Structure to write; the ending says the format.")],
     observable: Annotated[
         str,
-        typer.Option(help="radius_of_gyration, radius_of_gyration:mass, end_to_end_distance, distance:0,5, contacts:0.45."),
+        typer.Option(
+            help="radius_of_gyration, radius_of_gyration:mass, end_to_end_distance, distance:0,5, contacts:0.45."
+        ),
     ] = "radius_of_gyration",
     n_starts: Annotated[int, typer.Option(help="Starting points.")] = 64,
     n_steps: Annotated[int, typer.Option(help="Most steps from each.")] = 300,
@@ -358,13 +359,15 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise ValueError(f"--hidden takes whole numbers with commas between them, such as 256,256; got {text!r}") from None
+        raise ValueError(
+            f"--hidden takes whole numbers with commas between them, such as 256,256; got {text!r}"
+        ) from None
 
 
 def _check_output(output: Path, inputs: list[Path | None]) -> None:
     """Refuse an output that cannot be, before any work is done for it."""
     for path in inputs:
-        if path is not None and output.exists() and path.exists() and os.path.samefile(path, output):
+        if path is not None and output.exists() and path.exists() and output.samefile(path):
             raise ValueError(f"{output} is an input of this command; choose another name for the output")
     if output.is_dir():
         raise IsADirectoryError(f"cannot write {output}: it is a folder; add a file name")

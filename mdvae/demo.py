@@ -72,20 +72,16 @@ def _simulate(folder: Path, seed: int) -> None:
 def _draw(model: Model, frames: Frames, compact: Minimum, folder: Path) -> None:
     """The figures of any fit, and those of the search."""
     draw_figures(model, frames, folder, noise=True)
-    answer = compact.candidates[compact.index].xyz[0, :, : model.system.dim]
-    best = compact.best_training.xyz[0, :, : model.system.dim]
+    answer = np.asarray(compact.candidates.xyz)[compact.index, :, : model.system.dim]
+    best = np.asarray(compact.best_training.xyz)[0, :, : model.system.dim]
     values = (compact.best_training_value, float(compact.values[compact.index]))
     figure = plots.compact_structures(best, answer, model.system.links, values, unit=model.system.unit)
     plots.save_figure(figure, folder / "compact.png")
-    figure = plots.search_path(
-        compact.paths, compact.best_training_value, answer=compact.index, unit=model.system.unit
-    )
+    figure = plots.search_path(compact.paths, compact.best_training_value, answer=compact.index, unit=model.system.unit)
     plots.save_figure(figure, folder / "search.png")
 
 
-def _table(
-    frames: Frames, model: Model, held_out: Evaluation, compact: Minimum, folder: Path, seconds: float
-) -> str:
+def _table(frames: Frames, model: Model, held_out: Evaluation, compact: Minimum, folder: Path, seconds: float) -> str:
     """What came out, for people."""
     assert model.history is not None
     table = Table(title="mdvae demo: a bead-spring chain of 12 beads in the plane", title_justify="left")

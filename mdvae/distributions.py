@@ -23,7 +23,7 @@ class DiagonalNormal(eqx.Module):
     mean: Float[Array, " n"]
     log_std: Float[Array, " n"]
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         if self.mean.shape != self.log_std.shape:
             raise ValueError(f"expected mean and log_std of one shape, got {self.mean.shape} and {self.log_std.shape}")
 

@@ -56,4 +56,5 @@ class History:
     def from_dict(cls, data: dict[str, Any]) -> "History":
         """History from plain data."""
         terms = {name: np.asarray(values, np.float64) for name, values in data["terms"].items()}
-        return cls(**(data | {"terms": terms}))
+        fields: dict[str, Any] = data | {"terms": terms}
+        return cls(**fields)

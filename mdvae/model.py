@@ -112,7 +112,7 @@ def _history_lines(history: History, settings: dict) -> list[str]:
         f"beta {settings.get('beta')}, seed {settings.get('seed')}",
         f"            {history.n_epochs} epochs in {history.seconds:.0f} s: {history.stopped}",
         f"            best epoch {history.best_epoch + 1}, held-out loss {best['validation_loss']:.3f} = "
-        f"reconstruction {best['validation_reconstruction']:.3f} + beta x KL {best['validation_kl']:.3f} (nats a frame)",
+        f"reconstruction {best['validation_reconstruction']:.3f} + beta x KL {best['validation_kl']:.3f} nats",
     ]
 
 
@@ -174,9 +174,7 @@ def build(frames: Frames, *, key: Key | None = None, seed: int = 0, **spec) -> M
         From `Spec`, and for frames that are too few or do not differ from one another.
     """
     check_enough(frames)
-    description = Spec(
-        frames.system.n_atoms, frames.system.dim, alignment=_alignment_name(frames.alignment), **spec
-    )
+    description = Spec(frames.system.n_atoms, frames.system.dim, alignment=_alignment_name(frames.alignment), **spec)
     shift = frames.coordinates.mean(axis=0, dtype=np.float64)
     scale = _spread(frames.coordinates, shift)
     skeleton = assemble(description, frames.system, jax.random.key(seed) if key is None else key, shift, scale)
@@ -196,9 +194,7 @@ def check_enough(frames: Frames) -> None:
         raise ValueError(f"{count} too few to train on; expected at least {_FEWEST_FRAMES}")
 
 
-def assemble(
-    spec: Spec, system: System, key: Key, shift: np.ndarray | None = None, scale: float = 1.0
-) -> Model:
+def assemble(spec: Spec, system: System, key: Key, shift: np.ndarray | None = None, scale: float = 1.0) -> Model:
     """Model of the shape that a spec describes, with fresh weights.
 
     Parameters
@@ -257,9 +253,8 @@ def _spread(coordinates: np.ndarray, mean: np.ndarray) -> float:
 def _likelihood(spec: Spec, scale: float) -> Gaussian | SquaredError:
     if spec.likelihood == "squared_error":
         return SquaredError()
-    learned = spec.likelihood == "gaussian"
-    width = scale if learned else spec.width
-    return Gaussian(jnp.full(spec.n_features, width, jnp.float32), learned=learned)
+    width = scale if spec.width is None else spec.width
+    return Gaussian(jnp.full(spec.n_features, width, jnp.float32), learned=spec.likelihood == "gaussian")
 
 
 def _alignment(spec: Spec) -> AbstractAlignment:

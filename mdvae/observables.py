@@ -41,9 +41,7 @@ _Number = TypeVar("_Number", int, float)
 _SEQUENCE_SEPARATION = 3
 
 
-def radius_of_gyration(
-    frame: Frame, *, masses: Float[Array | np.ndarray, " n_masses"] | None = None
-) -> Scalar:
+def radius_of_gyration(frame: Frame, *, masses: Float[Array | np.ndarray, " n_masses"] | None = None) -> Scalar:
     """Root mean square distance of the atoms from their center of mass.
 
     ``Rg = sqrt(sum_i m_i |r_i - r_com|^2 / sum_i m_i)``, so that masses 1 and 9 one apart give 0.3. (mdtraj's
@@ -150,9 +148,7 @@ def rmsd(frame: Frame, *, reference: Float[Array | np.ndarray, "n_reference dim_
             "select the same atoms in both."
         )
     target = jnp.asarray(reference, frame.dtype)
-    return safe_sqrt(
-        _superposed_square_deviation(frame - frame.mean(0)[None, :], target - target.mean(0)[None, :])
-    )
+    return safe_sqrt(_superposed_square_deviation(frame - frame.mean(0)[None, :], target - target.mean(0)[None, :]))
 
 
 @jax.custom_jvp
@@ -168,9 +164,7 @@ def _superposed_square_deviation_jvp(primals: tuple, tangents: tuple) -> tuple[S
     # derivative is therefore left out of the first derivative, exactly, and enters from the second one on.
     difference, rotation = _superposed_difference(*primals)
     difference_dot = tangents[0] @ rotation.T - tangents[1]
-    return jnp.mean(jnp.sum(difference**2, axis=1)), 2 * jnp.mean(
-        jnp.sum(difference * difference_dot, axis=1)
-    )
+    return jnp.mean(jnp.sum(difference**2, axis=1)), 2 * jnp.mean(jnp.sum(difference * difference_dot, axis=1))
 
 
 def _superposed_difference(frame: Frame, reference: Frame) -> tuple[Frame, Float[Array, "dim dim"]]:
@@ -206,9 +200,7 @@ def contacts(
         If the cutoff is not positive, there is no pair, or a pair is not two different atoms of the frame.
     """
     if not 0 < cutoff < np.inf:
-        raise ValueError(
-            f"Expected a positive cutoff, got {cutoff}; give it in the length unit of the frames."
-        )
+        raise ValueError(f"Expected a positive cutoff, got {cutoff}; give it in the length unit of the frames.")
     n_atoms = frame.shape[0]
     pairs = _pairs_apart_in_sequence(n_atoms) if pairs is None else _checked_pairs(np.asarray(pairs), n_atoms)
     squares = jnp.sum((frame[pairs[:, 0]] - frame[pairs[:, 1]]) ** 2, axis=1) / cutoff**2
@@ -230,9 +222,7 @@ def _pairs_apart_in_sequence(n_atoms: int) -> np.ndarray:
 def _checked_pairs(pairs: np.ndarray, n_atoms: int) -> np.ndarray:
     """Refuse, at trace time, what JAX would silently clamp into range."""
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not len(pairs) or not np.issubdtype(pairs.dtype, np.integer):
-        raise ValueError(
-            f"Expected integer pairs of shape (n_pairs, 2), got {pairs.dtype} of shape {pairs.shape}."
-        )
+        raise ValueError(f"Expected integer pairs of shape (n_pairs, 2), got {pairs.dtype} of shape {pairs.shape}.")
     outside = pairs[(pairs < -n_atoms) | (pairs >= n_atoms)]
     if len(outside):
         raise ValueError(
@@ -242,9 +232,7 @@ def _checked_pairs(pairs: np.ndarray, n_atoms: int) -> np.ndarray:
     pairs = pairs % n_atoms
     equal = pairs[pairs[:, 0] == pairs[:, 1]]
     if len(equal):
-        raise ValueError(
-            f"Expected two different atoms, got atom {equal[0, 0]} twice; the distance is always zero."
-        )
+        raise ValueError(f"Expected two different atoms, got atom {equal[0, 0]} twice; the distance is always zero.")
     return pairs
 
 

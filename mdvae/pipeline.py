@@ -117,9 +117,7 @@ def fit(
     return model
 
 
-def draw_figures(
-    model: Model, frames: Frames, folder: str | os.PathLike, *, noise: bool = False
-) -> list[Path]:
+def draw_figures(model: Model, frames: Frames, folder: str | os.PathLike, *, noise: bool = False) -> list[Path]:
     """Draw a trained model beside the frames it was trained on.
 
     Loss curves, latent trajectory coloured by time, training beside generated conformations, and marginals of
@@ -138,14 +136,18 @@ def draw_figures(
     -------
     list of Path
     """
+    if model.history is None:
+        raise ValueError("this model has not been trained: there is nothing to draw")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     unit, dim = model.system.unit, model.system.dim
     training = frames.coordinates[:: max(1, len(frames.coordinates) // _N_SHOWN)]
-    generated = np.asarray(generate(model, _N_SHOWN, noise=noise, seed=0).xyz[..., :dim])
+    generated = np.asarray(generate(model, _N_SHOWN, noise=noise, seed=0).xyz)[..., :dim]
+    # Reduced units have no picoseconds.
+    time = frames.time if unit == "nm" else None
     drawn = {
         "loss.png": plots.loss_curves(model.history),
-        "latent.png": plots.latent_trajectory(encode_posed(model, frames.coordinates), time=frames.time),
+        "latent.png": plots.latent_trajectory(encode_posed(model, frames.coordinates), time=time),
         "conformations.png": plots.conformations(training, generated, model.system.links, unit=unit),
         "distances.png": plots.distance_marginals(training, generated, unit=unit),
     }

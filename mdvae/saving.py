@@ -81,7 +81,9 @@ def load(path: str | os.PathLike, *, like: Model | None = None) -> Model:
     elif document["spec"] is not None:
         skeleton = assemble(Spec.from_dict(document["spec"]), system, jax.random.key(0))
     else:
-        raise ValueError(f"{path} holds a model that was composed by hand; load it with like=, a model of its structure")
+        raise ValueError(
+            f"{path} holds a model that was composed by hand; load it with like=, a model of its structure"
+        )
     parts = _fill(skeleton, {k: v for k, v in arrays.items() if k.startswith("model.")}, path)
     history = document["history"]
     return dataclasses.replace(

@@ -50,7 +50,7 @@ class Spec:
     width: float | None = None
     prior: str = "standard_normal"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         _check_choice("alignment", self.alignment, ALIGNMENTS)
         _check_choice("representation", self.representation, REPRESENTATIONS)
@@ -87,7 +87,8 @@ class Spec:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - known):
             raise ValueError(f"the model's description has unknown entries {unknown}; a newer mdvae may read it")
-        return cls(**(data | {"hidden": tuple(data["hidden"])}))
+        options: dict[str, Any] = data | {"hidden": tuple(data["hidden"])}
+        return cls(**options)
 
     def _check_latent_dim(self) -> None:
         if self.latent_dim > self.n_features:
@@ -101,7 +102,9 @@ class Spec:
             if self.width is not None:
                 raise ValueError(f"width={self.width} belongs to likelihood='fixed_gaussian', got {self.likelihood!r}")
         elif self.width is None or not (math.isfinite(self.width) and self.width > 0):
-            raise ValueError(f"likelihood='fixed_gaussian' needs width > 0 (in the unit of the lengths), got {self.width}")
+            raise ValueError(
+                f"likelihood='fixed_gaussian' needs width > 0 (in the unit of the lengths), got {self.width}"
+            )
 
 
 def _check_choice(name: str, value: Any, choices: tuple) -> None:

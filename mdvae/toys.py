@@ -501,13 +501,10 @@ def alkane_pdb(n_carbons: int, frame: Float[np.ndarray | Array, "n_carbons 3"]) 
     if not 2 <= n_carbons <= 99:
         raise ValueError(f"Expected 2 to 99 carbons, got {n_carbons}; longer ones need another file format.")
     if frame.shape != (n_carbons, 3):
-        raise ValueError(
-            f"Expected one frame of shape ({n_carbons}, 3), got {frame.shape}; give frames[0], say."
-        )
+        raise ValueError(f"Expected one frame of shape ({n_carbons}, 3), got {frame.shape}; give frames[0], say.")
     residue = _RESIDUES.get(n_carbons, "ALK")
     atoms = [
-        f"HETATM{serial:5d}  {f'C{serial}':<3} {residue} A   1    "
-        f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C"
+        f"HETATM{serial:5d}  {f'C{serial}':<3} {residue} A   1    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C"
         for serial, (x, y, z) in enumerate(10 * np.asarray(frame, float), start=1)
     ]
     bonds = [f"CONECT{serial:5d}{serial + 1:5d}" for serial in range(1, n_carbons)]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_array
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from mdvae._types import Frame, Scalar
 from mdvae.geometry import safe_norm
@@ -24,10 +24,10 @@ Pairs = Int[np.ndarray, "_ 2"]
 _NEAR = 3
 # A distance that varies by less than this share of its mean is part of the rigid frame of the molecule.
 _STIFF = 0.1
-# A structure is free of overlaps if its closest contact is no closer than in three of four training frames.
-# The very closest approach of a long run would be too lenient a ruler: a search for compact structures goes
-# right to it, and with soft particles it lies well inside their diameter.
-_CONTACT_QUANTILE = 0.25
+# A structure is free of overlaps if its closest contact is no closer than in two of three training frames, and its
+# most compressed bond no shorter. The very closest approach of a long run would be too lenient a ruler: a search for
+# compact structures goes right to it, and with soft particles it lies well inside their diameter.
+_USUAL = 1 / 3
 # Contacts that could become overlaps, for the differentiable strain: seen within this multiple of the limit.
 _WATCHED = 2.0
 # Atoms times frames that the pass over contacts may look at.
@@ -65,7 +65,13 @@ class LocalGeometry:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "LocalGeometry":
         """Inverse of `to_dict`."""
-        return cls(**(data | {"contact": float(data["contact"])}))
+        return cls(
+            pairs=data["pairs"],
+            shortest=data["shortest"],
+            longest=data["longest"],
+            contact=float(data["contact"]),
+            watched=data["watched"],
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,7 +111,8 @@ def fit_local_geometry(coordinates: Coordinates, bonds: Pairs) -> LocalGeometry:
     coordinates : (n_frames, n_atoms, dim), nm
     bonds : (n_bonds, 2)
         Bonded pairs. They and every pair up to three bonds apart that proves stiff are bounded by their range;
-        all other pairs can be contacts.
+        all other pairs can be contacts. A soft bond, which the data may have seen collapse, is moreover no shorter,
+        relative to its mean, than the most compressed one usually is.
 
     Returns
     -------
@@ -113,13 +120,15 @@ def fit_local_geometry(coordinates: Coordinates, bonds: Pairs) -> LocalGeometry:
     """
     bonds = np.sort(np.asarray(bonds, np.int64).reshape(-1, 2), axis=1)
     near = _near_pairs(bonds, coordinates.shape[1])
-    shortest, longest, spread = _ranges(coordinates, near)
+    shortest, longest, mean, spread = _ranges(coordinates, near)
     bonded = np.isin(_codes(near, coordinates.shape[1]), _codes(bonds, coordinates.shape[1]))
     keep = bonded | (spread < _STIFF)
     some = _sample(coordinates)
+    soft = bonded & (spread >= _STIFF)
+    shortest[soft] = np.maximum(shortest[soft], _usual_compression(some, near[soft], mean[soft]) * mean[soft])
     closest = np.array([_closest_contact(frame, near[keep]) for frame in some])
     finite = closest[np.isfinite(closest)]
-    contact = float(np.quantile(finite, _CONTACT_QUANTILE)) if len(finite) else 0.0
+    contact = float(np.quantile(finite, _USUAL)) if len(finite) else 0.0
     watched = _watched_pairs(some[:: max(1, len(some) // 200)], near[keep], _WATCHED * contact)
     return LocalGeometry(near[keep], shortest[keep], longest[keep], contact, watched)
 
@@ -205,19 +214,26 @@ def _near_pairs(bonds: Pairs, n_atoms: int) -> Pairs:
     return np.stack([i, j], axis=1)[i < j].astype(np.int64)
 
 
-def _ranges(coordinates: Coordinates, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shortest and longest distance of each pair, and the relative spread, in one streaming pass."""
+def _usual_compression(frames: Coordinates, pairs: Pairs, mean: np.ndarray) -> float:
+    """Smallest ratio of a distance to its mean that two of three frames do not go below; 0 without pairs."""
+    if not len(pairs):
+        return 0.0
+    return float(np.quantile((_distances(frames, pairs) / mean).min(axis=1), _USUAL))
+
+
+def _ranges(coordinates: Coordinates, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Shortest, longest and mean distance of each pair, and the relative spread, in one streaming pass."""
     n = len(pairs)
     low, high, total, squares = np.full(n, np.inf), np.zeros(n), np.zeros(n), np.zeros(n)
     if not n:
-        return low, high, total
+        return low, high, total, squares
     for rows in _row_blocks(len(coordinates), n):
         d = _distances(coordinates[rows], pairs).astype(np.float64)
         low, high = np.minimum(low, d.min(axis=0)), np.maximum(high, d.max(axis=0))
         total, squares = total + d.sum(axis=0), squares + (d**2).sum(axis=0)
     mean = total / len(coordinates)
     deviation = np.sqrt(np.maximum(squares / len(coordinates) - mean**2, 0.0))
-    return low, high, deviation / np.maximum(mean, 1e-12)
+    return low, high, mean, deviation / np.maximum(mean, 1e-12)
 
 
 def _row_blocks(n_rows: int, width: int) -> Iterator[slice]:
@@ -232,7 +248,7 @@ def _sample(coordinates: Coordinates) -> Coordinates:
 
 def _closest_contact(frame: np.ndarray, excluded: Pairs, within: float | None = None) -> float:
     """Distance of the closest pair that is not excluded; infinity if there is none (within the radius)."""
-    tree = cKDTree(frame)
+    tree = KDTree(frame)
     diameter = float(np.linalg.norm(np.ptp(frame, axis=0)))
     radius = within if within is not None else max(diameter / max(len(frame), 2), 1e-6)
     while True:
@@ -244,14 +260,14 @@ def _closest_contact(frame: np.ndarray, excluded: Pairs, within: float | None = 
         radius *= 1.6
 
 
-def _contacts(tree: cKDTree, radius: float, excluded: Pairs) -> Pairs:
+def _contacts(tree: KDTree, radius: float, excluded: Pairs) -> Pairs:
     pairs = tree.query_pairs(radius, output_type="ndarray").astype(np.int64)
     return pairs[~np.isin(_codes(pairs, tree.n), _codes(excluded, tree.n))]
 
 
 def _watched_pairs(frames: Coordinates, excluded: Pairs, radius: float) -> Pairs:
     n_atoms = frames.shape[1]
-    codes = [_codes(_contacts(cKDTree(frame), radius, excluded), n_atoms) for frame in frames]
+    codes = [_codes(_contacts(KDTree(frame), radius, excluded), n_atoms) for frame in frames]
     seen = np.unique(np.concatenate(codes))
     return np.stack([seen // n_atoms, seen % n_atoms], axis=1)
 

@@ -37,9 +37,7 @@ def decode(model: Model, z: ArrayLike) -> "mdtraj.Trajectory":
     return to_trajectory(model.system, decode_coordinates(model, z))
 
 
-def decode_coordinates(
-    model: Model, z: ArrayLike
-) -> Float[np.ndarray, "n_frames n_atoms dim"]:
+def decode_coordinates(model: Model, z: ArrayLike) -> Float[np.ndarray, "n_frames n_atoms dim"]:
     """Same as `decode`, as an array in nm (or reduced units).
 
     Parameters

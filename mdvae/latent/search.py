@@ -21,7 +21,7 @@ import numpy as np
 import optax
 import scipy.optimize
 from jaxtyping import Array, Bool, Float
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from mdvae._chunks import map_rows
 from mdvae._types import Frame, Key, Latent, Scalar
@@ -270,7 +270,9 @@ def _training_values(observable: Observable, frames: np.ndarray) -> Float[np.nda
         raise ValueError(f"an observable must return one number for one frame, got an array of shape {shape}")
     values = map_rows(observable, frames)
     if not np.isfinite(values).all():
-        raise ValueError(f"the observable is not finite on {np.sum(~np.isfinite(values))} of {len(values)} training frames")
+        raise ValueError(
+            f"the observable is not finite on {np.sum(~np.isfinite(values))} of {len(values)} training frames"
+        )
     return values
 
 
@@ -296,7 +298,7 @@ def _adam(problem: _Problem, starts: Array, n_steps: int, learning_rate: float) 
         better = acceptable & (value < lowest)
         best, lowest = jnp.where(better[:, None], unit, best), jnp.where(better, value, lowest)
         updates, state = optimizer.update(gradient, state)
-        return (optax.apply_updates(unit, updates), state, best, lowest), value
+        return (unit + updates, state, best, lowest), value
 
     lowest = jnp.full(len(starts), jnp.inf, starts.dtype)
     carry, values = jax.lax.scan(step, (starts, optimizer.init(starts), starts, lowest), None, n_steps)
@@ -333,7 +335,7 @@ def _judge(model, observable, problem, training_values, training_z, z, paths) ->
     data = model.data
     coordinates = decode_coordinates(model, z)
     values = map_rows(observable, coordinates)
-    near = cKDTree(np.asarray(problem.to_unit(training_z)))
+    near = KDTree(np.asarray(problem.to_unit(training_z)))
     inside = map_rows(problem.rarity, np.asarray(problem.to_unit(z))) <= float(problem.limit) + 1e-4
     valid = check(data.geometry, coordinates).valid & inside
     index = int(np.argmin(np.where(valid, values, np.inf) if valid.any() else values))

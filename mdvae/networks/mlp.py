@@ -48,7 +48,7 @@ class MLPEncoder(AbstractEncoder):
         shift: Features,
         scale: Float[Array, ""],
         key: Key,
-    ):
+    ) -> None:
         self.shift, self.scale = shift, scale
         self.layers = _linear_layers([n_features, *hidden, 2 * latent_dim], key)
         self.activation = _activation(activation)
@@ -91,7 +91,7 @@ class MLPDecoder(AbstractDecoder):
         shift: Float[Array, " n_params"],
         scale: Float[Array, ""],
         key: Key,
-    ):
+    ) -> None:
         self.shift, self.scale = shift, scale
         self.layers = _linear_layers([latent_dim, *hidden, n_params], key)
         self.activation = _activation(activation)

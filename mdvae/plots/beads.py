@@ -66,11 +66,7 @@ def draw_beads(
 
 def typical_bond(structure: Float[np.ndarray, "n_atoms dim"], bonds: Int[np.ndarray, "n_bonds 2"]) -> float:
     """Give the median length of the bonds or, without any, of the steps from atom to atom."""
-    pairs = (
-        bonds
-        if len(bonds)
-        else np.stack([np.arange(len(structure) - 1), np.arange(1, len(structure))], axis=1)
-    )
+    pairs = bonds if len(bonds) else np.stack([np.arange(len(structure) - 1), np.arange(1, len(structure))], axis=1)
     lengths = np.linalg.norm(structure[pairs[:, 0]] - structure[pairs[:, 1]], axis=-1)
     return float(np.median(lengths)) if len(lengths) else 1.0
 
@@ -90,9 +86,7 @@ def _sticks(
     norm = np.linalg.norm(along, axis=1, keepdims=True)
     across = along[:, ::-1] * [-1, 1] / np.where(norm > 0, norm, 1) * (0.5 * _STICK_WIDTH * radius)
     begin = surface[:, :2]
-    corners = np.stack(
-        [begin + across, begin - across, middle[:, :2] - across, middle[:, :2] + across], axis=1
-    )
+    corners = np.stack([begin + across, begin - across, middle[:, :2] - across, middle[:, :2] + across], axis=1)
     return list(corners), (surface[:, 2] + middle[:, 2]) / 2, atom
 
 

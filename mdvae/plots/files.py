@@ -56,7 +56,5 @@ def _checked(path: Path) -> Path:
     if path.suffix.lower() not in _FORMATS:
         raise ValueError(f"cannot save a figure to '{path}': the name must end in {', '.join(_FORMATS)}")
     if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot save a figure to '{path}': the folder '{path.parent}' does not exist"
-        )
+        raise FileNotFoundError(f"cannot save a figure to '{path}': the folder '{path.parent}' does not exist")
     return path

@@ -70,9 +70,7 @@ def distance_marginals(
     return figure
 
 
-def _checked_pairs(
-    pairs: Int[np.ndarray, "n_pairs 2"] | Sequence[Sequence[int]] | None, n_atoms: int
-) -> list:
+def _checked_pairs(pairs: Int[np.ndarray, "n_pairs 2"] | Sequence[Sequence[int]] | None, n_atoms: int) -> list:
     if n_atoms < 2:
         raise ValueError(f"a distance needs at least 2 atoms, got {n_atoms}")
     if pairs is None:
@@ -86,15 +84,11 @@ def _checked_pairs(
     return chosen
 
 
-def _distances(
-    positions: Float[np.ndarray, "n n_atoms dim"], first: int, second: int
-) -> Float[np.ndarray, " n"]:
+def _distances(positions: Float[np.ndarray, "n n_atoms dim"], first: int, second: int) -> Float[np.ndarray, " n"]:
     return np.linalg.norm(np.asarray(positions[:, first] - positions[:, second], dtype=np.float64), axis=-1)
 
 
-def _draw_pair(
-    ax: Axes, training: Float[np.ndarray, " n"], generated: Float[np.ndarray, " m"], unit: str
-) -> None:
+def _draw_pair(ax: Axes, training: Float[np.ndarray, " n"], generated: Float[np.ndarray, " m"], unit: str) -> None:
     from scipy.stats import wasserstein_distance
 
     edges = _bin_edges(training, generated)
@@ -109,9 +103,7 @@ def _draw_pair(
     ax.text(0.98, 0.98, text, transform=ax.transAxes, ha="right", va="top", fontsize=LEGEND_SIZE)
 
 
-def _bin_edges(
-    training: Float[np.ndarray, " n"], generated: Float[np.ndarray, " m"]
-) -> Float[np.ndarray, " edges"]:
+def _bin_edges(training: Float[np.ndarray, " n"], generated: Float[np.ndarray, " m"]) -> Float[np.ndarray, " edges"]:
     # All training data, but of the generated not the rarest: one broken frame must not squeeze the rest.
     low, high = np.quantile(generated, [0.001, 0.999])
     low, high = min(low, training.min()), max(high, training.max())
@@ -123,9 +115,7 @@ def _bin_edges(
     return np.linspace(low, high, int(np.clip((high - low) / width, 20, 60)) + 1)
 
 
-def _density(
-    values: Float[np.ndarray, " n"], edges: Float[np.ndarray, " edges"]
-) -> Float[np.ndarray, " bins"]:
+def _density(values: Float[np.ndarray, " n"], edges: Float[np.ndarray, " edges"]) -> Float[np.ndarray, " bins"]:
     """Fraction of all values per unit of length: what lies outside of the bins still counts."""
     return np.histogram(values, edges)[0] / (len(values) * np.diff(edges))
 

@@ -63,9 +63,7 @@ def conformations(
         _overlay(ax, overlay, bonds, color)
         _highlight(ax, frame, bonds)
     x_label, y_label = coordinate_labels(training.shape[2], unit)
-    for ax, name, sample, frames in zip(
-        axes, ("Training", "Generated"), samples, (training, generated), strict=True
-    ):
+    for ax, name, sample, frames in zip(axes, ("Training", "Generated"), samples, (training, generated), strict=True):
         label_axes(ax, x=x_label, title=f"{name} ({len(sample):,} of {len(frames):,} frames)")
     label_axes(axes[0], y=y_label)
     _explain_highlight(figure, "o" if _with_dots(training.shape[1], bonds) else "")
@@ -112,7 +110,5 @@ def _with_dots(n_atoms: int, bonds: Int[np.ndarray, "n_bonds 2"]) -> bool:
 def _explain_highlight(figure: Figure, marker: str) -> None:
     from matplotlib.lines import Line2D
 
-    handle = Line2D(
-        [], [], color=BLACK, lw=LINE_WIDTH, marker=marker, ms=2.5, label="frame nearest to the mean"
-    )
+    handle = Line2D([], [], color=BLACK, lw=LINE_WIDTH, marker=marker, ms=2.5, label="frame nearest to the mean")
     figure.legend(handles=[handle], loc="outside lower center", frameon=False, fontsize=LEGEND_SIZE)

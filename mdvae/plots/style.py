@@ -194,9 +194,7 @@ def add_colorbar(ax: Axes, mappable: Any, label: str, *, integer: bool = False) 
     offset.set_horizontalalignment("left")
 
 
-def robust_limits(
-    values: Num[np.ndarray, " n"], margin: float = 0.08, tolerance: float = 2.0
-) -> tuple[float, float]:
+def robust_limits(values: Num[np.ndarray, " n"], margin: float = 0.08, tolerance: float = 2.0) -> tuple[float, float]:
     """Choose axis limits that a few extreme values cannot spoil.
 
     What lies farther outside of the bulk (the 2nd to 95th percentile) than `tolerance` times its range is cut

@@ -55,7 +55,7 @@ def loss_curves(history: History, ax: Axes | None = None) -> Figure:
     ----------
     history
         Its `terms` hold "loss" and "kl", and "validation_loss" and "validation_kl" where there was a
-        validation, each of shape (n_epochs,) in nats a frame; `best_epoch` counts from 0, as the axis does.
+        validation, each of shape (n_epochs,) in nats a frame; `best_epoch` counts from 0; the axis counts from 1.
     ax
         Draw the loss here, and the KL divergence on a second scale on the right. By default a new figure has
         a panel for each.
@@ -100,7 +100,16 @@ def _draw_term(ax: Axes, history: History, term: str, style: str = "-", prefix: 
         values = history.terms.get(source + term)
         if values is not None:
             dot = "o" if len(values) == 1 else ""  # a line of one epoch would not be seen
-            ax.plot(values, color=color, lw=LINE_WIDTH, ls=style, marker=dot, ms=3, label=prefix + label)
+            ax.plot(
+                np.arange(1, len(values) + 1),
+                values,
+                color=color,
+                lw=LINE_WIDTH,
+                ls=style,
+                marker=dot,
+                ms=3,
+                label=prefix + label,
+            )
             drawn.append(values)
     if not drawn:
         raise ValueError(f"the history has no '{term}'; it has {', '.join(sorted(history.terms))}")
@@ -126,5 +135,6 @@ def _note_what_is_cut(ax: Axes, n_cut: int) -> None:
 
 
 def _mark_best(ax: Axes, history: History) -> None:
-    label = f"best epoch ({history.best_epoch})"
-    ax.axvline(history.best_epoch, color=BLACK, lw=0.8, ls=DASHES, zorder=1, label=label)
+    epoch = history.best_epoch + 1
+    label = f"best epoch ({epoch})"
+    ax.axvline(epoch, color=BLACK, lw=0.8, ls=DASHES, zorder=1, label=label)

@@ -17,7 +17,7 @@ class Cartesian(AbstractRepresentation):
     n_atoms: int = eqx.field(static=True)
     dim: int = eqx.field(static=True)
 
-    def __init__(self, n_atoms: int, dim: int):
+    def __init__(self, n_atoms: int, dim: int) -> None:
         self.n_atoms, self.dim = n_atoms, dim
 
     @property

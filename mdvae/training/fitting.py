@@ -4,16 +4,18 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float
 
 from mdvae._types import Key
 from mdvae.model import Model, check_enough, remember
-from mdvae.trajectory import Frames
 from mdvae.training.loop import optimize
 from mdvae.training.progress import ProgressBar
 from mdvae.training.schedules import learning_rate_schedule, warmed_up
 from mdvae.training.splits import split_blocks
+from mdvae.trajectory import Frames
 from mdvae.validity import fit_local_geometry
 
 # Gradient steps that training takes where the number of epochs is left open, and the bounds on its epochs.
@@ -115,9 +117,9 @@ def train(
     return dataclasses.replace(model, vae=vae, data=data, history=history, settings=model.settings | settings)
 
 
-def _features(model: Model, frames: Frames) -> np.ndarray:
-    """Features of all frames, (n_frames, n_features); a view of the coordinates where they are the features."""
-    return np.asarray(jax.vmap(model.representation.to_features)(frames.coordinates))
+def _features(model: Model, frames: Frames) -> Float[Array, "n_frames n_features"]:
+    """Features of all frames, on the device."""
+    return jax.vmap(model.representation.to_features)(jnp.asarray(frames.coordinates))
 
 
 def check_settings(

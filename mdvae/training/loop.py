@@ -182,4 +182,5 @@ def _check_finite(record: Mapping[str, float], before: list[dict[str, float]]) -
 
 
 def _copied(leaf):
-    return jnp.array(leaf) if eqx.is_array(leaf) else leaf
+    # With its type spelled out, lest a weakly typed leaf turn strong after an epoch, and the epoch compile again.
+    return jnp.array(leaf, leaf.dtype) if eqx.is_array(leaf) else leaf

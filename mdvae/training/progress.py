@@ -17,7 +17,7 @@ class ProgressBar:
     enabled : bool
     """
 
-    def __init__(self, enabled: bool = True):
+    def __init__(self, enabled: bool = True) -> None:
         self._progress = Progress(
             TextColumn("training"),
             BarColumn(bar_width=24),

@@ -164,9 +164,7 @@ def _binary_frames(path: Path, ending: str, atoms: np.ndarray | None, size: int)
         pass_atoms = None if ending in (".h5", ".hdf5") else atoms
         for first in range(0, total, size):
             with _said(path, ending, first), quiet():
-                raw = _converted(
-                    ending, handle.read(n_frames=min(size, total - first), atom_indices=pass_atoms)
-                )
+                raw = _converted(ending, handle.read(n_frames=min(size, total - first), atom_indices=pass_atoms))
             if pass_atoms is None and atoms is not None:
                 # HDF5's own picking of atoms is far slower than that of an array.
                 raw = Raw(np.ascontiguousarray(raw.positions[:, atoms]), raw.cells, raw.time)
@@ -214,9 +212,7 @@ def _cells(lengths: np.ndarray | None, angles: np.ndarray | None) -> Float[np.nd
     cells = np.zeros((len(lengths), 3, 3))
     if real.any():
         with np.errstate(invalid="ignore"):
-            cells[real] = np.stack(
-                lengths_and_angles_to_box_vectors(*lengths[real].T, *angles[real].T), axis=1
-            )
+            cells[real] = np.stack(lengths_and_angles_to_box_vectors(*lengths[real].T, *angles[real].T), axis=1)
     return cells
 
 
@@ -232,9 +228,7 @@ def _batched(frames: Iterator[TextFrame], atoms: np.ndarray | None, size: int, s
         yield Raw((scale * np.stack([f.positions for f in chunk])).astype(np.float32), cells, time)
 
 
-def _loaded_frames(
-    path: Path, atoms: np.ndarray | None, size: int, topology: md.Topology | None
-) -> Iterator[Raw]:
+def _loaded_frames(path: Path, atoms: np.ndarray | None, size: int, topology: md.Topology | None) -> Iterator[Raw]:
     """Load formats that nobody uses for long trajectories whole, by mdtraj."""
     with _said(path, extension(path)), quiet():
         try:
@@ -273,8 +267,7 @@ def _said(path: Path, ending: str, n_whole: int | None = None) -> Iterator[None]
             raise
         where = f" from frame {n_whole} on" if n_whole else ""
         raise ValueError(
-            f"{path} cannot be read{where} as a file of type {ending}: "
-            "it is damaged, cut off, or of another format"
+            f"{path} cannot be read{where} as a file of type {ending}: it is damaged, cut off, or of another format"
         ) from error
 
 

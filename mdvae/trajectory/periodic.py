@@ -99,9 +99,7 @@ def find_molecules(
     ends = np.cumsum([0, *kept])[list(levels)] if levels else []
     inside = place[bonds[wanted[bonds].all(axis=1)]]
     others = _without(np.sort(inside, axis=1), np.sort(edges, axis=1))
-    return Molecules(
-        needed, place[selected], edges[:, 0], edges[:, 1], tuple(int(end) for end in ends), others
-    )
+    return Molecules(needed, place[selected], edges[:, 0], edges[:, 1], tuple(int(end) for end in ends), others)
 
 
 def _without(pairs: Int[np.ndarray, "n_pairs 2"], edges: Int[np.ndarray, "n_edges 2"]) -> np.ndarray:

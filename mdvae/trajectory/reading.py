@@ -147,9 +147,7 @@ def stream(
     unit = _stream_unit(length_unit, system)
     topology = None if top is None else read_topology(top)
     sources = open_sources(source, unit, topology, arrays_only=length_unit is None)
-    trained = (
-        f"the model was trained on {system.n_atoms} of {system.n_atoms_in_file}: is this another molecule?"
-    )
+    trained = f"the model was trained on {system.n_atoms} of {system.n_atoms_in_file}: is this another molecule?"
     plans = [_plan(s, system, topology, trained) for s in sources]
     return _streamed(plans, system.dim, alignment, stride, chunk, periodic)
 
@@ -219,9 +217,7 @@ def _unit(length_unit: str | None) -> str:
 def _stream_unit(length_unit: str | None, system: System) -> str | None:
     """Choose the unit of what is streamed; None leaves it to what the source is."""
     if length_unit is not None and (_unit(length_unit) == "reduced") != (system.unit == "reduced"):
-        raise ValueError(
-            f"length_unit={length_unit!r}, but the model is in {system.unit} units: these do not convert"
-        )
+        raise ValueError(f"length_unit={length_unit!r}, but the model is in {system.unit} units: these do not convert")
     return length_unit or system.length_unit
 
 
@@ -237,9 +233,7 @@ def _describe(
     topology = source.topology if topology is None else topology
     if topology is None:
         return _describe_nameless(source, select, atom_indices, unit), []
-    given = (
-        str(top) if isinstance(top, str | os.PathLike) else "the topology" if top is not None else source.name
-    )
+    given = str(top) if isinstance(top, str | os.PathLike) else "the topology" if top is not None else source.name
     if topology.n_atoms != source.n_atoms:
         raise ValueError(
             f"{source.name} has {source.n_atoms} atoms a frame, but {given} has {topology.n_atoms}: "
@@ -251,9 +245,7 @@ def _describe(
     system = dataclasses.replace(system_of_file(topology, chosen, select, unit), dim=source.dim)
     n_unknown = masses_of(system.topology)[1]
     if 0 < n_unknown < system.n_atoms:
-        return system, [
-            f"{n_unknown} of {system.n_atoms} atoms are of unknown element: their mass is taken as 1"
-        ]
+        return system, [f"{n_unknown} of {system.n_atoms} atoms are of unknown element: their mass is taken as 1"]
     return system, []
 
 
@@ -262,9 +254,7 @@ def _describe_nameless(source: AbstractSource, select: str | None, atom_indices:
     if source.is_file:
         raise ValueError(f"{source.name} holds no topology: give one, for example top='protein.pdb'")
     if select is not None:
-        raise ValueError(
-            f"select={select!r} needs a topology, and {source.name} has none: give top=, or atom_indices="
-        )
+        raise ValueError(f"select={select!r} needs a topology, and {source.name} has none: give top=, or atom_indices=")
     atoms = np.arange(source.n_atoms)
     if atom_indices is not None:
         atoms = check_indices(atom_indices, source.n_atoms, source.name)

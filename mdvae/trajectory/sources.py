@@ -108,13 +108,10 @@ def check_positions(positions: np.ndarray, name: str) -> None:
     if positions.dtype.kind not in "fiu":
         raise TypeError(f"{name} is an array of type {positions.dtype}; expected numbers, such as float32")
     if positions.ndim != 3:
-        raise ValueError(
-            f"{name} has shape {positions.shape}; expected three axes, (n_frames, n_atoms, 2 or 3)"
-        )
+        raise ValueError(f"{name} has shape {positions.shape}; expected three axes, (n_frames, n_atoms, 2 or 3)")
     if positions.shape[2] not in (2, 3):
         raise ValueError(
-            f"{name} has shape {positions.shape}; expected 2 or 3 coordinates an atom, "
-            "(n_frames, n_atoms, 2 or 3)"
+            f"{name} has shape {positions.shape}; expected 2 or 3 coordinates an atom, (n_frames, n_atoms, 2 or 3)"
         )
     if positions.shape[1] == 0:
         raise ValueError(f"{name} has shape {positions.shape}: no atoms")
@@ -194,13 +191,10 @@ def load_array(path: Path) -> np.ndarray:
             arrays = {name: held[name] for name in held.files}
     except Exception as error:
         raise ValueError(
-            f"{path} cannot be read as a NumPy file of numbers: "
-            "it is damaged, cut off, or holds Python objects"
+            f"{path} cannot be read as a NumPy file of numbers: it is damaged, cut off, or holds Python objects"
         ) from error
     fitting = [name for name, array in arrays.items() if array.ndim == 3]
     if len(fitting) != 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
-        raise ValueError(
-            f"{path} holds {len(fitting)} arrays with three axes, expected one; it holds {shapes}"
-        )
+        raise ValueError(f"{path} holds {len(fitting)} arrays with three axes, expected one; it holds {shapes}")
     return arrays[fitting[0]]

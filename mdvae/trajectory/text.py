@@ -91,9 +91,7 @@ def _lammps_cell(lines: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return low, np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])
 
 
-def _lammps_positions(
-    names: list[str], table: list[list[str]], low: np.ndarray, cell: np.ndarray
-) -> np.ndarray:
+def _lammps_positions(names: list[str], table: list[list[str]], low: np.ndarray, cell: np.ndarray) -> np.ndarray:
     """Positions in Å by atom id, from the first complete trio of columns."""
     if "id" not in names:
         raise ValueError("the dump has no column 'id'")

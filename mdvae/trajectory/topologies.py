@@ -342,9 +342,7 @@ def from_plain(plain: dict[str, Any]) -> md.Topology:
     for chain_data in plain["chains"]:
         chain = topology.add_chain(chain_data["id"])
         for residue_data in chain_data["residues"]:
-            residue = topology.add_residue(
-                residue_data["name"], chain, residue_data["number"], residue_data["segment"]
-            )
+            residue = topology.add_residue(residue_data["name"], chain, residue_data["number"], residue_data["segment"])
             for name, symbol, serial, charge in residue_data["atoms"]:
                 element: Any = None if symbol is None else md.element.get_by_symbol(symbol)
                 atoms.append(topology.add_atom(name, element, residue, serial, charge))

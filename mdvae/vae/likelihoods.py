@@ -60,7 +60,7 @@ class Gaussian(AbstractLikelihood):
     log_width: Features
     learned: bool = eqx.field(static=True)
 
-    def __init__(self, width: Features, *, learned: bool = True):
+    def __init__(self, width: Features, *, learned: bool = True) -> None:
         self.scale = width
         self.log_width = jnp.zeros_like(width)
         self.learned = learned

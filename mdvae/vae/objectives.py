@@ -34,7 +34,7 @@ class NegativeELBO(AbstractObjective):
 
     beta: Scalar
 
-    def __init__(self, beta: float | Scalar):
+    def __init__(self, beta: float | Scalar) -> None:
         self.beta = jnp.asarray(beta, jnp.float32)
 
     def __call__(self, vae: VAE, batch: Batch, key: Key) -> tuple[Scalar, dict[str, Scalar]]:

@@ -28,7 +28,7 @@ class StandardNormal(AbstractPrior):
 
     latent_dim: int = eqx.field(static=True)
 
-    def __init__(self, latent_dim: int):
+    def __init__(self, latent_dim: int) -> None:
         self.latent_dim = latent_dim
 
     def distribution(self, encode: Callable) -> DiagonalNormal:

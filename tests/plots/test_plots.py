@@ -120,8 +120,8 @@ class TestLossCurves:
             np.testing.assert_array_equal(
                 drawn["validation"].get_ydata(), history.terms[f"validation_{term}"]
             )
-            np.testing.assert_array_equal(drawn["training"].get_xdata(), np.arange(40))
-            assert drawn["best epoch (39)"].get_xdata()[0] == 39
+            np.testing.assert_array_equal(drawn["training"].get_xdata(), np.arange(1, 41))
+            assert drawn["best epoch (40)"].get_xdata()[0] == 40
             assert "nats per frame" in ax.get_ylabel()
         assert kl_ax.get_xlabel() == "Epoch"
 

@@ -1,15 +1,18 @@
 """From a source to a fitted model and its figures."""
 
+import contextlib
 import dataclasses
 import logging
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from rich.console import Console
 
 from mdvae import plots
 from mdvae._files import replacing
@@ -97,24 +100,36 @@ def fit(
     # A misspelled option should not cost the reading of a long file: ask for what does not depend on it first.
     Spec(n_atoms=10**9, dim=3, alignment=alignment, **shape)
     check_settings(**schedule)
-    frames = read(
-        source,
-        top=top,
-        select=select,
-        atom_indices=atom_indices,
-        stride=stride,
-        chunk=chunk,
-        length_unit=length_unit,
-        periodic=periodic,
-        center=center,
-        alignment=alignment,
-    )
+    with _counting(progress) as count:
+        frames = read(
+            source,
+            top=top,
+            select=select,
+            atom_indices=atom_indices,
+            stride=stride,
+            chunk=chunk,
+            length_unit=length_unit,
+            periodic=periodic,
+            center=center,
+            alignment=alignment,
+            progress=count,
+        )
     _log.info("%s", frames.report)
     model = train(build(frames, seed=seed, **shape), frames, **schedule, seed=seed, progress=progress)
     model = dataclasses.replace(model, settings=model.settings | {"center": center, "reading": str(frames.report)})
     if figures is not None:
         draw_figures(model, frames, figures)
     return model
+
+
+@contextlib.contextmanager
+def _counting(enabled: bool) -> Iterator[Callable[[int], None]]:
+    """Frames read so far, in a line that goes away; nothing where standard error is not a terminal."""
+    if not (enabled and sys.stderr.isatty()):
+        yield lambda n_frames: None
+        return
+    with Console(stderr=True).status("reading") as status:
+        yield lambda n_frames: status.update(f"reading: {n_frames} frames")
 
 
 def draw_figures(model: Model, frames: Frames, folder: str | os.PathLike, *, noise: bool = False) -> list[Path]:

@@ -242,8 +242,8 @@ def test_smallest_gap_is_that_of_the_worst_frame():
     alignment = fitted("superposition", 3)
     line = np.outer(np.arange(N_ATOMS), [1.0, 2.0, -1.0])[None].astype(np.float32)
     usual = smallest_gap(alignment, frames(3))
-    assert usual > 0.1
-    assert usual == min(smallest_gap(alignment, frame[None]) for frame in frames(3)[:50])
+    assert usual > 0.01
+    assert usual == min(smallest_gap(alignment, frame[None]) for frame in frames(3))
     worst = smallest_gap(alignment, np.concatenate([frames(3), line]))
     np.testing.assert_allclose(worst, 0, atol=1e-5)
     assert smallest_gap(fitted("none", 3), line) == 1

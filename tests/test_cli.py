@@ -154,7 +154,7 @@ def test_interrupt_in_training_keeps_the_best_model(run, files, monkeypatch, tmp
 def test_interrupt_before_training_writes_nothing(run, files, monkeypatch, tmp_path):
     monkeypatch.setattr("mdvae.pipeline.build", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", *FIT)
-    assert (code, err) == (130, "mdvae: interrupted; nothing was written\n")
+    assert (code, err) == (130, "mdvae: interrupted; nothing is left half-written\n")
     assert not list(tmp_path.iterdir())
 
 

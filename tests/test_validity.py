@@ -300,3 +300,17 @@ def test_gradient_is_finite_where_atoms_coincide(case):
     value, gradient = jax.jit(jax.value_and_grad(lambda x: strain(geometry, x)))(collapsed)
     assert value > 0
     assert np.isfinite(gradient).all()
+
+
+def test_soft_bonds_may_not_collapse_even_if_the_data_saw_it():
+    """Bonds that vary by half their length: the bound is what two of three frames keep, not the one collapse."""
+    rng = np.random.default_rng(0)
+    lengths = rng.uniform(0.5, 1.5, size=(3000, 4))
+    lengths[7, 2] = 0.01
+    frames = np.concatenate([np.zeros((3000, 1)), np.cumsum(lengths, axis=1)], axis=1)
+    frames = np.stack([frames, np.zeros_like(frames)], axis=-1).astype(np.float32)
+    geometry = fit_local_geometry(frames, CHAIN)
+    shortest = geometry.shortest[np.isin(geometry.pairs[:, 1] - geometry.pairs[:, 0], 1)]
+    # The smallest of four uniform numbers exceeds 0.5 + t with probability (1 - t)^4; at 2/3 that is t = 0.0964.
+    np.testing.assert_allclose(shortest, 0.5964, atol=0.02)
+    assert not check(geometry, frames[7:8]).valid.any()

@@ -52,6 +52,7 @@ def split_blocks(
             n_held += n_last
     if not held_out.any() or held_out.all():
         raise ValueError(
-            f"{n_frames} frames are too few to hold out a share of {validation_fraction} for validation; read more frames"
+            f"{n_frames} frames are too few to hold out a share of {validation_fraction} for validation; "
+            "read more frames"
         )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)

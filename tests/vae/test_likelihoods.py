@@ -82,8 +82,8 @@ def test_widths_have_a_floor():
 
 def test_the_best_learned_width_is_the_deviation_of_the_data(rng):
     """Where the gradient of the mean log-density vanishes."""
-    x = jnp.asarray(np.asarray(MEAN) + WIDTH * np.array([0.5, 2.0, 1.0]) * rng.normal(size=(500, 3)), jnp.float32)
-    deviation = np.sqrt(np.mean((np.asarray(x, np.float64) - MEAN) ** 2, axis=0))
+    noise = WIDTH * np.array([0.5, 2.0, 1.0]) * rng.normal(size=(500, 3))
+    x, deviation = jnp.asarray(np.asarray(MEAN) + noise, jnp.float32), np.sqrt(np.mean(noise**2, axis=0))
 
     def mean_density(g):
         return jnp.mean(jax.vmap(lambda row: g.log_prob(MEAN, row))(x))

@@ -10,6 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 # Numbers in a chunk, about 4 MB: large enough to amortize the call, small enough to stay in cache.
 _CHUNK = 2**20
@@ -54,7 +55,7 @@ def map_rows(function: Callable, array: np.ndarray) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _apply(function: Callable, *chunks: np.ndarray) -> Any:
+def _apply(function: Callable, *chunks: ArrayLike) -> Any:
     return jax.vmap(function)(*chunks)
 
 

@@ -283,6 +283,11 @@ def minimize(
         seed=seed,
     )
     _say(quiet, str(result))
+    if not result.found:
+        raise ValueError(
+            f"no valid structure was found, so {output} was not written; try more starts, a larger latent_dim or a "
+            "smaller beta, and see 'mdvae evaluate' for how well this model reconstructs"
+        )
     mdvae.save_trajectory(result.trajectory, output, unit=trained.system.unit)
     _say(quiet, f"wrote {output}")
 

@@ -241,7 +241,7 @@ def _row_blocks(n_rows: int, width: int) -> Iterator[slice]:
     return (slice(first, first + size) for first in range(0, n_rows, size))
 
 
-def _sample(coordinates: Coordinates) -> Coordinates:
+def _sample(coordinates: Coordinates) -> Float[np.ndarray, "n_sampled n_atoms dim"]:
     n = int(np.clip(_CONTACT_BUDGET // coordinates.shape[1], 100, 2000))
     return coordinates[np.unique(np.linspace(0, len(coordinates) - 1, n).astype(int))]
 

@@ -109,7 +109,10 @@ MISTAKES = {
     "negative beta": (("fit", "{files}/chain.npy", "--beta", "-1", "-o", "m.mdvae"), "beta must be"),
     "hidden": (("fit", "{files}/chain.npy", "--hidden", "a,b", "-o", "m.mdvae"), "--hidden takes whole numbers"),
     "no folder": (("fit", "{files}/chain.npy", "-o", "none/m.mdvae"), "there is no folder none"),
-    "output is input": (("encode", "{files}/chain.mdvae", "{files}/chain.npy", "-o", "{files}/chain.npy"), "is an input"),
+    "output is input": (
+        ("encode", "{files}/chain.mdvae", "{files}/chain.npy", "-o", "{files}/chain.npy"),
+        "is an input",
+    ),
     "not a model": (("info", "{files}/chain.pdb"), "is not an mdvae model"),
     "format": (("generate", "{files}/chain.mdvae", "-o", "new.doc"), "cannot be written; expected one of"),
     "observable": (("minimize", "{files}/chain.mdvae", "--observable", "rg", "-o", "c.pdb"), "Expected one of the obs"),

@@ -66,7 +66,7 @@ def test_a_writer_that_wrote_nothing_is_an_error(tmp_path):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing"), replacing(tmp_path / "missing" / "out"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing"), replacing(tmp_path / "missing" / "x"):
         pytest.fail("the body must not run")
 
 

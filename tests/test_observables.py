@@ -98,9 +98,7 @@ def test_contacts_by_hand():
     line = jnp.array([[0.0, 0], [5, 0], [9, 0], [0.45, 0]])
     np.testing.assert_allclose(contacts(line), 0.5, rtol=1e-6)  # only the pair (0, 3), at the cutoff
     np.testing.assert_allclose(contacts(line, cutoff=0.225), 1 / 65, rtol=1e-5)
-    np.testing.assert_allclose(
-        contacts(line, pairs=np.array([[0, 3], [1, 1 + 1]]), cutoff=4.0), 1.5, rtol=1e-5
-    )
+    np.testing.assert_allclose(contacts(line, pairs=np.array([[0, 3], [1, 1 + 1]]), cutoff=4.0), 1.5, rtol=1e-5)
 
 
 # Agreement with mdtraj, where mdtraj is right -----------------------------------------------------
@@ -133,9 +131,7 @@ def test_agrees_with_mdtraj():
 def test_rigid_motion_changes_nothing(name, dim, seed):
     observable = every_observable(dim)[name]
     frame, (rotation, shift) = frames(dim, seed)[0], rigid_motion(dim, seed)
-    np.testing.assert_allclose(
-        observable(frame @ rotation.T + shift[None, :]), observable(frame), rtol=2e-5, atol=2e-6
-    )
+    np.testing.assert_allclose(observable(frame @ rotation.T + shift[None, :]), observable(frame), rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -162,18 +158,14 @@ def test_second_derivative_of_rmsd(dim):
         return jnp.sum(jax.grad(observable)(frame + t * direction) * direction)
 
     step = 1e-2
-    np.testing.assert_allclose(
-        jax.jit(jax.grad(slope))(0.0), (slope(step) - slope(-step)) / (2 * step), rtol=2e-2
-    )
+    np.testing.assert_allclose(jax.jit(jax.grad(slope))(0.0), (slope(step) - slope(-step)) / (2 * step), rtol=2e-2)
 
 
 DEGENERATE = {
     "all atoms at one point": lambda dim: jnp.full((N_ATOMS, dim), 0.7),
     "at the origin": lambda dim: jnp.zeros((N_ATOMS, dim)),
     "on a line": lambda dim: jnp.arange(1.0 * N_ATOMS)[:, None] * jnp.ones((1, dim)),
-    "two atoms at one point": lambda dim: (
-        frames(dim)[0].at[1].set(frames(dim)[0][4]).at[0].set(frames(dim)[0][5])
-    ),
+    "two atoms at one point": lambda dim: frames(dim)[0].at[1].set(frames(dim)[0][4]).at[0].set(frames(dim)[0][5]),
     "equal to the reference": lambda dim: frames(dim, seed=1)[0],
     "mirror image of the reference": lambda dim: -frames(dim, seed=1)[0],
     "far apart": lambda dim: 1e4 * frames(dim)[0],

@@ -28,7 +28,9 @@ def test_loaded_model_encodes_bit_for_bit(trained, saved, chain):
 
 def test_another_process_encodes_bit_for_bit(trained, saved, chain, tmp_path):
     np.save(tmp_path / "chain.npy", chain)
-    code = "import mdvae, sys, numpy; m = mdvae.load(sys.argv[1]); numpy.save(sys.argv[3], mdvae.encode(m, sys.argv[2]))"
+    code = (
+        "import mdvae, sys, numpy; m = mdvae.load(sys.argv[1]); numpy.save(sys.argv[3], mdvae.encode(m, sys.argv[2]))"
+    )
     files = [str(saved), str(tmp_path / "chain.npy"), str(tmp_path / "z.npy")]
     subprocess.run([sys.executable, "-c", code, *files], check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), mdvae.encode(trained, chain))

@@ -99,9 +99,7 @@ def effective(samples):
 @partial(jax.jit, static_argnames=("n_copies", "n_steps"))
 def last_frames(start, masses, terms, seed, *, n_copies, n_steps, **dynamics):
     def last_frame(key):
-        return langevin(start, masses, terms, n_frames=n_steps // 50, stride=50, key=key, **dynamics).frames[
-            -1
-        ]
+        return langevin(start, masses, terms, n_frames=n_steps // 50, stride=50, key=key, **dynamics).frames[-1]
 
     return jax.vmap(last_frame)(jax.random.split(jax.random.key(seed), n_copies))
 
@@ -110,9 +108,7 @@ def copies(terms, *, n_atoms, dim, masses=None, seed=0, **dynamics):
     """Last frames of independent copies that start from the zigzag."""
     bonds, angle, *_ = terms
     masses = jnp.ones(n_atoms) if masses is None else masses
-    frames = np.asarray(
-        last_frames(zigzag(n_atoms, bonds.length, angle.angle, dim), masses, terms, seed, **dynamics)
-    )
+    frames = np.asarray(last_frames(zigzag(n_atoms, bonds.length, angle.angle, dim), masses, terms, seed, **dynamics))
     assert np.isfinite(frames).all()
     return frames
 
@@ -122,16 +118,12 @@ def copies(terms, *, n_atoms, dim, masses=None, seed=0, **dynamics):
 
 def bond_distribution(bonds, thermal_energy, dim):
     r = np.linspace(1e-6, 3 * bonds.length, 20_001)
-    return distribution(
-        r, r ** (dim - 1) * np.exp(-bonds.constant / 2 * (r - bonds.length) ** 2 / thermal_energy)
-    )
+    return distribution(r, r ** (dim - 1) * np.exp(-bonds.constant / 2 * (r - bonds.length) ** 2 / thermal_energy))
 
 
 def angle_distribution(term, thermal_energy, dim):
     a = np.linspace(0, np.pi, 20_001)
-    return distribution(
-        a, np.sin(a) ** (dim - 2) * np.exp(-term.constant / 2 * (a - term.angle) ** 2 / thermal_energy)
-    )
+    return distribution(a, np.sin(a) ** (dim - 2) * np.exp(-term.constant / 2 * (a - term.angle) ** 2 / thermal_energy))
 
 
 def torsion_distribution(term, thermal_energy):
@@ -291,10 +283,7 @@ def test_other_temperatures(temperature):
     assert np.isfinite(frames).all()
     exact = bond_distribution(chain_terms(12)[0], temperature, 2)
     assert stats.kstest(bond_lengths(frames).ravel(), exact).statistic < 0.1
-    assert (
-        stats.kstest(bond_lengths(frames).ravel(), bond_distribution(chain_terms(12)[0], 1, 2)).statistic
-        > 0.2
-    )
+    assert stats.kstest(bond_lengths(frames).ravel(), bond_distribution(chain_terms(12)[0], 1, 2)).statistic > 0.2
 
 
 def test_chain_energy_by_hand():
@@ -316,18 +305,14 @@ def test_forces_against_finite_differences(dim):
     energy_and_gradient = jax.jit(jax.value_and_grad(chain_energy))
     ahead, behind = (energy_and_gradient(frame + sign * step * direction)[0] for sign in (1, -1))
     gradient = energy_and_gradient(frame)[1]
-    np.testing.assert_allclose(
-        jnp.sum(gradient * direction), (ahead - behind) / (2 * step), rtol=1e-2, atol=1e-2
-    )
+    np.testing.assert_allclose(jnp.sum(gradient * direction), (ahead - behind) / (2 * step), rtol=1e-2, atol=1e-2)
 
 
 def test_lennard_jones_by_hand():
     """Two pairs count, at the minimum and at sigma; the neighbors do not."""
     frame = jnp.array([[0.0, 0], [7, 7], [2 ** (1 / 6), 0]])
     np.testing.assert_allclose(LennardJones(1.0, chain_terms(3)[2].epsilon).energy(frame), -0.325, rtol=1e-5)
-    np.testing.assert_allclose(
-        LennardJones(2 ** (1 / 6), chain_terms(3)[2].epsilon).energy(frame), 0, atol=1e-5
-    )
+    np.testing.assert_allclose(LennardJones(2 ** (1 / 6), chain_terms(3)[2].epsilon).energy(frame), 0, atol=1e-5)
 
 
 # The alkane ---------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class Evaluation:
             row = (values.mean(), np.median(values), np.quantile(values, 0.95))
             lines.append(f"  {name:30s}" + "".join(f"{factor * value:9.4f}" for value in row))
         lines.append(
-            f"valid structures: {100 * self.share_valid:.1f} % of the reconstructions, "
+            f"structures that `minimize` would accept: {100 * self.share_valid:.1f} % of the reconstructions, "
             f"{100 * self.share_valid_source:.1f} % of the frames themselves"
         )
         return "\n".join(lines)

@@ -92,6 +92,9 @@ def read(
     sources = open_sources(source, length_unit, topology)
     system, messages = _describe(sources[0], topology, select, atom_indices, unit, top)
     first = sources[0].name
+    for other in sources:
+        if other.dim != system.dim:
+            raise ValueError(f"{other.name} is {other.dim}-dimensional, expected {system.dim} dimensions as in {first}")
     plans = [_plan(s, system, topology, f"expected {system.n_atoms_in_file} as in {first}") for s in sources]
     found = Wholeness()
     coordinates, lengths, time = _gather(plans, stride, chunk, periodic, found, progress)
@@ -278,7 +281,9 @@ def _plan(source: AbstractSource, system: System, top: md.Topology | None, expec
     topology = source.topology if source.topology is not None else top
     if topology is not None and topology.n_atoms == source.n_atoms:
         return _plan_by_topology(source, system, topology, expected)
-    if top is not None and source.n_atoms != system.n_atoms:
+    # A file of the selection only may come with the topology of all atoms.
+    selection_only = (source.n_atoms, system.n_atoms_in_file) == (system.n_atoms, None if top is None else top.n_atoms)
+    if top is not None and not selection_only:
         raise ValueError(
             f"{source.name} has {source.n_atoms} atoms a frame, but the topology has {top.n_atoms}: "
             "give the topology that belongs to it"

@@ -35,7 +35,8 @@ def pair(dim, seed=0, noise=0.1):
     weights = jnp.asarray(rng.uniform(1, 16, size=N_ATOMS), jnp.float32)
     reference = rng.normal(size=(N_ATOMS, dim))
     frame = (reference + noise * rng.normal(size=(N_ATOMS, dim))) @ turn(dim, rng).T
-    return center(jnp.asarray(frame, jnp.float32), weights), center(jnp.asarray(reference, jnp.float32), weights), weights
+    frame, reference = (center(jnp.asarray(x, jnp.float32), weights) for x in (frame, reference))
+    return frame, reference, weights
 
 
 def residual(frame, reference, weights, rotation):

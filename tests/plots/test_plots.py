@@ -117,9 +117,7 @@ class TestLossCurves:
         for ax, term in ((loss_ax, "loss"), (kl_ax, "kl")):
             drawn = lines(ax)
             np.testing.assert_array_equal(drawn["training"].get_ydata(), history.terms[term])
-            np.testing.assert_array_equal(
-                drawn["validation"].get_ydata(), history.terms[f"validation_{term}"]
-            )
+            np.testing.assert_array_equal(drawn["validation"].get_ydata(), history.terms[f"validation_{term}"])
             np.testing.assert_array_equal(drawn["training"].get_xdata(), np.arange(1, 41))
             assert drawn["best epoch (40)"].get_xdata()[0] == 40
             assert "nats per frame" in ax.get_ylabel()
@@ -278,9 +276,7 @@ class TestDistanceMarginals:
         assert figure.axes[0].texts[0].get_text() == f"$W_1$ = {wasserstein_distance(one, other):.2g} nm"
 
     def test_names_and_unit(self):
-        figure = plots.distance_marginals(
-            chain(9, 3, 3), chain(9, 3, 3), np.array([[0, 2]]), "angstrom", "ABC"
-        )
+        figure = plots.distance_marginals(chain(9, 3, 3), chain(9, 3, 3), np.array([[0, 2]]), "angstrom", "ABC")
         assert figure.axes[0].get_title() == "A–C"
         assert figure.axes[0].get_xlabel() == "Distance (Å)"
 
@@ -374,9 +370,7 @@ class TestSearchPath:
 
 
 class TestSaveFigure:
-    @pytest.mark.parametrize(
-        ("name", "magic"), [("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.SVG", b"<?xml")]
-    )
+    @pytest.mark.parametrize(("name", "magic"), [("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.SVG", b"<?xml")])
     def test_writes_one_file_and_nothing_else(self, tmp_path, name, magic):
         target = plots.save_figure(Figure(), tmp_path / name)
         assert list(tmp_path.iterdir()) == [target]

@@ -23,9 +23,7 @@ def strand(rng, n_residues=3):
     """Positions of a stretched peptide in nm, every bond near 0.15."""
     alpha = np.array([[0, 0, 0], [0.12, 0.08, 0], [0.24, 0, 0], [0.26, -0.12, 0], [0.12, 0.16, 0.12]])
     shift = np.array([0.36, 0.05, 0])
-    return np.concatenate([alpha + i * shift for i in range(n_residues)]) + rng.normal(
-        0, 0.003, (5 * n_residues, 3)
-    )
+    return np.concatenate([alpha + i * shift for i in range(n_residues)]) + rng.normal(0, 0.003, (5 * n_residues, 3))
 
 
 def make_peptide(rng, n_frames=11, n_residues=3, cell=None, time=None):

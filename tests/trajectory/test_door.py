@@ -207,9 +207,7 @@ WRONG_TYPES = {
 @pytest.mark.parametrize("name", WRONG_TYPES)
 def test_wrong_types_are_refused_without_the_type_checker_too(name, folder):
     source, options, error, message = WRONG_TYPES[name]
-    options = {
-        key: folder / value if key == "top" and value != 3 else value for key, value in options.items()
-    }
+    options = {key: folder / value if key == "top" and value != 3 else value for key, value in options.items()}
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         with pytest.raises(error, match=message):
@@ -326,9 +324,7 @@ def test_dcd_of_either_byte_order(order, rng, tmp_path):
 
 def test_packed_foreign_file(tmp_path):
     (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(b"nothing here\n"))
-    with pytest.raises(
-        ValueError, match=r"x.pdb.gz cannot be read as a .pdb.gz topology: it has no ATOM record"
-    ):
+    with pytest.raises(ValueError, match=r"x.pdb.gz cannot be read as a .pdb.gz topology: it has no ATOM record"):
         read(tmp_path / "x.pdb.gz")
     (tmp_path / "y.pdb.gz").write_bytes(b"no gzip")
     with pytest.raises(ValueError, match=r"y.pdb.gz cannot be read as a .pdb.gz topology"):

@@ -186,9 +186,7 @@ def test_split_without_box_is_noticed(rng):
 def test_stream_does_not_depend_on_the_chunk(rng):
     split = wrap(complex_of_two(rng), 1.4 * CELLS["dodecahedron"], rng)
     system = system_of_file(split.topology, np.arange(25))
-    one = [
-        np.concatenate([c.coordinates for c in stream(split, system=system, chunk=n)]) for n in (1, 7, 100)
-    ]
+    one = [np.concatenate([c.coordinates for c in stream(split, system=system, chunk=n)]) for n in (1, 7, 100)]
     np.testing.assert_array_equal(one[0], one[1])
     np.testing.assert_array_equal(one[0], one[2])
 
@@ -199,9 +197,7 @@ def test_adenylate_kinase_in_water(select):
     from mdvae.trajectory import read
 
     folder = DATA / "adk_pbc"
-    frames = read(
-        folder / "adk_oplsaa.xtc", top=folder / "adk_oplsaa.gro.gz", select=select, alignment="none"
-    )
+    frames = read(folder / "adk_oplsaa.xtc", top=folder / "adk_oplsaa.gro.gz", select=select, alignment="none")
     assert frames.report.n_made_whole == 10
     x = frames.coordinates.astype(np.float64)
     if select == "protein":

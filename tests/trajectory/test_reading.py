@@ -245,18 +245,14 @@ def test_progress_counts_frames(trajectory):
 def test_switching_wholeness_off(rng):
     split = wrap(make_peptide(rng), CELL / 2.5, rng)
     frames = read(split, periodic=False, alignment="none", center="geometry")
-    np.testing.assert_allclose(
-        frames.coordinates, split.xyz - split.xyz.mean(axis=1, keepdims=True), atol=1e-6
-    )
+    np.testing.assert_allclose(frames.coordinates, split.xyz - split.xyz.mean(axis=1, keepdims=True), atol=1e-6)
     assert frames.report.n_made_whole == 0
 
 
 def test_split_without_bonds_is_said_once_and_loudly(rng):
     split = wrap(make_peptide(rng, n_frames=30), CELL / 2.5, rng)
     split.topology._bonds = []
-    with pytest.warns(
-        UserWarning, match=r"looks split .* no bonds .* topology with bonds.*gmx trjconv"
-    ) as seen:
+    with pytest.warns(UserWarning, match=r"looks split .* no bonds .* topology with bonds.*gmx trjconv") as seen:
         frames = read(split, chunk=3, alignment="none")
     assert len(seen) == 1
     assert frames.report.n_broken > 5
@@ -305,9 +301,7 @@ class TestStream:
 
     def test_selects_again_in_another_file(self, rng, tmp_path, top):
         """The same molecule before and after hydrogens or solvent were stripped."""
-        frames = read(
-            write(make_peptide(rng), tmp_path / "run.xtc"), top=top, select="resSeq 1 2", alignment="none"
-        )
+        frames = read(write(make_peptide(rng), tmp_path / "run.xtc"), top=top, select="resSeq 1 2", alignment="none")
         smaller = make_peptide(rng, n_residues=2)
         smaller_top = write(smaller[0], tmp_path / "small.pdb")
         found, _ = unposed(write(smaller, tmp_path / "s.xtc"), system=frames.system)
@@ -325,6 +319,31 @@ class TestStream:
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the shared data are not here")
+def test_another_topology_is_refused(trajectory, rng):
+    """Even where the number of atoms in the file is right: the user says that it is something else."""
+    frames = read(trajectory)
+    other = make_peptide(rng, n_residues=2)
+    with pytest.raises(ValueError, match="15 atoms a frame, but the topology has 10"):
+        next(stream(trajectory.xyz, system=frames.system, top=other.topology))
+
+
+def test_a_plane_in_a_file_is_a_plane(rng, tmp_path):
+    """Written with z = 0, read back with two coordinates, by `read` and by `stream`."""
+    flat = rng.normal(size=(12, 5, 2)).astype(np.float32)
+    frames = read(flat, length_unit="reduced")
+    trajectory = to_trajectory(frames.system, flat)
+    trajectory[0].save(str(tmp_path / "flat.pdb"))
+    trajectory.save(str(tmp_path / "flat.dcd"))
+    again = read(tmp_path / "flat.dcd", top=tmp_path / "flat.pdb", length_unit="reduced")
+    assert again.system.dim == 2
+    assert "every z is 0: read as a system in the plane" in again.report.messages
+    np.testing.assert_allclose(again.coordinates, frames.coordinates, atol=1e-5)
+    (chunk,) = stream(tmp_path / "flat.dcd", system=frames.system, alignment=frames.alignment)
+    np.testing.assert_allclose(chunk.coordinates, frames.coordinates, atol=1e-5)
+    with pytest.raises(ValueError, match="leaves the plane z = 0"):
+        next(stream(rng.normal(size=(12, 5, 3)), system=frames.system))
+
+
 def test_shared_files():
     paths = sorted((DATA / "adk/ANMP").glob("*.dcd"))
     frames = read(paths, top=DATA / "adk/ANMP/top.pdb", alignment="none")

@@ -47,9 +47,7 @@ def test_json_round_trip(name, rng):
         )
         assert (a.residue.resSeq, a.residue.segment_id) == (b.residue.resSeq, b.residue.segment_id)
     assert [c.chain_id for c in again.topology.chains] == [c.chain_id for c in system.topology.chains]
-    assert [(b.type, b.order) for b in again.topology.bonds] == [
-        (b.type, b.order) for b in system.topology.bonds
-    ]
+    assert [(b.type, b.order) for b in again.topology.bonds] == [(b.type, b.order) for b in system.topology.bonds]
     np.testing.assert_array_equal(again.masses, system.masses)
     np.testing.assert_array_equal(again.bonds, system.bonds)
     for field in ("dim", "length_unit", "n_atoms_in_file", "select", "unit", "n_atoms"):
@@ -58,9 +56,7 @@ def test_json_round_trip(name, rng):
         assert again.molecules is None
     else:
         for field in dataclasses.fields(system.molecules):
-            np.testing.assert_array_equal(
-                getattr(again.molecules, field.name), getattr(system.molecules, field.name)
-            )
+            np.testing.assert_array_equal(getattr(again.molecules, field.name), getattr(system.molecules, field.name))
 
 
 @pytest.mark.parametrize("key", ["topology", "masses", "atom_indices", "molecules"])

@@ -43,9 +43,7 @@ def test_other_shapes_are_refused(rng):
 def test_reduced_numbers_stay_themselves(ending, rng, tmp_path, top):
     known = make_peptide(rng, n_frames=2)
     save_trajectory(known, tmp_path / f"r.{ending}", unit="reduced")
-    frames = read(
-        tmp_path / f"r.{ending}", top=top, length_unit="reduced", alignment="none", center="geometry"
-    )
+    frames = read(tmp_path / f"r.{ending}", top=top, length_unit="reduced", alignment="none", center="geometry")
     np.testing.assert_allclose(frames.coordinates, known.xyz - known.xyz.mean(1, keepdims=True), atol=1e-3)
 
 

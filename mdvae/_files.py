@@ -39,12 +39,19 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         # A folder of its own, since some writers make further files or insist on making the file themselves.
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
-        raise type(error)(f"cannot write {path}: {error.strerror}") from error
+        raise _named(error, path) from error
     temporary = folder / path.name
     try:
         yield temporary
         os.replace(temporary, path)  # noqa: PTH105 (its atomicity is the point)
     except OSError as error:
-        raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
+        raise _named(error, path) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The same error, its message about the file that the user asked for."""
+    named = type(error)(f"cannot write {path}: {error.strerror or error}")
+    named.errno = error.errno
+    return named

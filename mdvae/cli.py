@@ -4,12 +4,18 @@ import enum
 import functools
 import logging
 import os
+import signal
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
+
+# What shells expect of a program that SIGINT has ended.
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="mdvae",
@@ -80,7 +86,7 @@ def _verb(function: Callable) -> Callable:
             function(*arguments, **options)
         except KeyboardInterrupt:
             typer.echo("mdvae: interrupted; nothing is left half-written", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(_INTERRUPTED) from None
         except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
             typer.echo(f"mdvae: error: {' '.join(str(error).split()) or type(error).__name__}", err=True)
             raise typer.Exit(1) from None
@@ -104,6 +110,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Simulate a polymer, learn it, search it: a first look."""
+    _engine()
     from mdvae.demo import run
 
     _say(quiet, run(folder, seed=seed, progress=not quiet))
@@ -146,7 +153,7 @@ def fit(
     mdvae fit run.xtc --top protein.pdb --select "name CA" -o run.mdvae
     """
     _check_output(output, [*sources, top])
-    import mdvae
+    mdvae = _engine()
 
     _show_log(quiet)
     model = mdvae.fit(
@@ -179,7 +186,7 @@ def fit(
     _say(quiet, f"{model}\nwrote {output}" + (f", figures in {figures}" if figures else ""))
     if model.history is not None and model.history.interrupted:
         typer.echo(f"mdvae: {model.history.stopped}; the best model so far is in {output}", err=True)
-        raise typer.Exit(130)
+        raise typer.Exit(_INTERRUPTED)
 
 
 @_verb
@@ -201,7 +208,7 @@ def encode(
     mdvae encode run.mdvae run.xtc -o z.npy
     """
     _check_output(output, [model, *sources, top])
-    import mdvae
+    mdvae = _engine()
 
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
     n_frames = mdvae.write_latents(mdvae.load(model), _one_or_many(sources), output, **reading)
@@ -220,7 +227,7 @@ def decode(
     mdvae decode run.mdvae z.npy -o decoded.xtc
     """
     _check_output(output, [model, latents])
-    import mdvae
+    mdvae = _engine()
 
     trained = mdvae.load(model)
     trajectory = mdvae.decode(trained, mdvae.read_latents(latents))
@@ -242,7 +249,7 @@ def generate(
     mdvae generate run.mdvae -n 1000 -o new.xtc
     """
     _check_output(output, [model])
-    import mdvae
+    mdvae = _engine()
 
     trained = mdvae.load(model)
     trajectory = mdvae.generate(trained, n_frames, noise=noise, seed=seed)
@@ -271,7 +278,7 @@ def minimize(
     mdvae minimize run.mdvae --observable radius_of_gyration -o compact.pdb
     """
     _check_output(output, [model])
-    import mdvae
+    mdvae = _engine()
 
     trained = mdvae.load(model)
     result = mdvae.minimize(
@@ -310,7 +317,7 @@ def evaluate(
     """
     if output is not None:
         _check_output(output, [model, *sources, top])
-    import mdvae
+    mdvae = _engine()
 
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
     report = mdvae.evaluate(mdvae.load(model), _one_or_many(sources), **reading)
@@ -323,7 +330,7 @@ def evaluate(
 @_verb
 def info(model: ModelFile) -> None:
     """What a model file holds."""
-    import mdvae
+    mdvae = _engine()
 
     typer.echo(str(mdvae.load(model)))
 
@@ -332,6 +339,39 @@ def main() -> None:
     """Entry point. Exit codes: 0 done, 1 an error (in one line), 2 wrong usage, 130 interrupted."""
     warnings.showwarning = _show_warning
     app(prog_name="mdvae")
+
+
+def entry() -> None:
+    """What the command ``mdvae`` runs: `main`, with an exit after Ctrl-C that no library's teardown can spoil."""
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            sys.stdout.flush()
+            os._exit(_INTERRUPTED)
+        raise
+
+
+def _engine() -> ModuleType:
+    """The package with all that is heavy imported; a Ctrl-C that falls into it ends the program at once.
+
+    Left to itself it might vanish: some libraries swallow every exception in parts of their import.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+    try:
+        import mdvae
+        import mdvae.pipeline
+        import mdvae.saving
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    return mdvae
+
+
+def _leave(*_) -> None:
+    os.write(2, b"mdvae: interrupted; nothing is left half-written\n")
+    os._exit(_INTERRUPTED)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
@@ -383,4 +423,4 @@ def _check_output(output: Path, inputs: list[Path | None]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry()

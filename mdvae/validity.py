@@ -167,7 +167,7 @@ def strain(geometry: LocalGeometry, frame: Frame, margin: float = 0.01) -> Scala
     geometry : LocalGeometry
     frame : (n_atoms, dim), nm
     margin : float
-        Share of each bound by which the frame should stay inside of it.
+        How far inside of the bounds the frame should stay, as a share of a pair's range and of the contact limit.
 
     Returns
     -------

@@ -123,7 +123,7 @@ MISTAKES = {
 @pytest.mark.parametrize("case", MISTAKES)
 def test_mistakes_are_one_line(case, run, files, tmp_path):
     command, message = MISTAKES[case]
-    code, out, err = run(*(part.format(files=files) for part in command))
+    code, _, err = run(*(part.format(files=files) for part in command))
     assert code == 1
     assert message in err
     assert err.startswith("mdvae: error: ")

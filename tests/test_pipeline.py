@@ -15,7 +15,7 @@ def fitted(chain, tmp_path_factory):
 
 
 def test_fit_is_read_build_train(fitted, chain):
-    model, _, options = fitted
+    model = fitted[0]
     frames = mdvae.read([chain[:200], chain[200:]], length_unit="reduced")
     again = mdvae.train(mdvae.build(frames, latent_dim=2, hidden=(16,), seed=1), frames, epochs=3, seed=1)
     np.testing.assert_array_equal(mdvae.encode(model, chain), mdvae.encode(again, chain))

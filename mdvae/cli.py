@@ -268,7 +268,7 @@ def minimize(
         ),
     ] = "radius_of_gyration",
     n_starts: Annotated[int, typer.Option(help="Starting points.")] = 64,
-    n_steps: Annotated[int, typer.Option(help="Most steps from each.")] = 300,
+    n_steps: Annotated[int, typer.Option(help="Most steps from each.")] = 1000,
     method: Annotated[Method, typer.Option(help="Optimizer.")] = Method.adam,
     seed: Seed = 0,
     quiet: Quiet = False,

@@ -151,9 +151,9 @@ def minimize(
     observable: Observable,
     *,
     n_starts: int = 64,
-    n_steps: int = 300,
+    n_steps: int = 1000,
     method: str = "adam",
-    learning_rate: float = 0.05,
+    learning_rate: float = 0.1,
     key: Key | None = None,
     seed: int = 0,
 ) -> Minimum:

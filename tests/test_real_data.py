@@ -1,0 +1,101 @@
+"""The main job on real trajectories, which are no part of the repository.
+
+They are looked for in ``shared/data`` beside the checkout, or in ``MDVAE_DATA``. The long ones run on
+``pytest -m slow -n 0 -s tests/test_real_data.py`` and print their figures.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mdvae
+from mdvae.alignment import count_jumps
+
+DATA = Path(os.environ.get("MDVAE_DATA", Path(__file__).parents[1].parent / "shared/data"))
+pytestmark = pytest.mark.skipif(not DATA.exists(), reason=f"no trajectories at {DATA}; set MDVAE_DATA")
+
+
+def bond_lengths(system, coordinates):
+    i, j = system.links.T
+    return np.linalg.norm(coordinates[:, i] - coordinates[:, j], axis=-1)
+
+
+# RMSD in Å that a plain sketch of the same model reached, rounded up.
+ALANINE = {2: 0.11, 8: 0.08}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("latent_dim", ALANINE)
+def test_alanine_dipeptide(latent_dim):
+    """Heavy atoms, four runs for training, two held out."""
+    runs = [DATA / f"ala2/trajectory-{i}.dcd" for i in range(6)]
+    model = mdvae.fit(runs[:4], top=DATA / "ala2/ala2.pdb", select="symbol != H", latent_dim=latent_dim, seed=0)
+    held_out = np.concatenate([chunk.coordinates for chunk in mdvae.stream(runs[4:], system=model.system)])
+    rmsd = 10 * mdvae.evaluate(model, runs[4:]).rmsd.mean()
+    reference = bond_lengths(model.system, held_out)
+    generated = bond_lengths(model.system, mdvae.generate(model, 10_000, seed=1).xyz)
+    inside = np.abs(generated - reference.mean(axis=0)) < 5 * reference.std(axis=0)
+    share = inside.all(axis=1).mean()
+    print(f"\nlatent_dim {latent_dim}: held-out RMSD {rmsd:.4f} Å; all bonds within 5 sd {100 * share:.2f} %")
+    assert rmsd <= ALANINE[latent_dim]
+    assert share >= 0.999
+
+
+JUMPS = {"principal": 1, "superposition": 0}
+
+
+@pytest.mark.parametrize("alignment", JUMPS)
+def test_jumps_of_a_smooth_polymer(alignment):
+    chain = np.load(DATA / "polymer/paths.npz")["arr"]
+    frames = mdvae.read(chain, length_unit="reduced", alignment=alignment)
+    assert frames.report.n_jumps == JUMPS[alignment]
+    assert count_jumps(frames.alignment, frames.coordinates, frames.lengths).n == JUMPS[alignment]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("latent_dim", [2, 8])
+def test_no_valid_compact_polymer_overlaps(latent_dim):
+    """The textbook's search for the smallest Rg ends in overlapping beads."""
+    chain = np.load(DATA / "polymer/long_paths.npz")["arr"]
+    model = mdvae.fit(chain, length_unit="reduced", latent_dim=latent_dim, seed=0)
+    found = mdvae.minimize(model, mdvae.observables.radius_of_gyration, n_starts=64, seed=0)
+    print(f"\nlatent_dim {latent_dim}\n{found}")
+    structures = found.candidates.xyz[found.valid][..., :2]
+    distances = np.linalg.norm(structures[:, :, None] - structures[:, None], axis=-1)
+    assert len(structures)
+    assert distances[:, *np.triu_indices(12, 2)].min() >= 1 / 6
+    bonds, seen = bond_lengths(model.system, structures), bond_lengths(model.system, chain)
+    assert np.all((bonds >= seen.min(axis=0)) & (bonds <= seen.max(axis=0)))
+
+
+def test_split_protein_is_whole():
+    files = DATA / "adk_pbc/adk_oplsaa.xtc", DATA / "adk_pbc/adk_oplsaa.gro.gz"
+    frames = mdvae.read(files[0], top=files[1], select="protein and name CA")
+    assert frames.report.n_made_whole == 10
+    steps = np.linalg.norm(np.diff(frames.coordinates, axis=1), axis=-1)
+    assert steps.max() < 0.45
+
+
+SYSTEMS = {
+    "glu7": ("glu7/glu7.xtc", "glu7/glu7.pdb", "symbol != H"),
+    "adk": ("adk/*/*.dcd", "adk/GOdMD/top.pdb", "name CA"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_verb(name, tmp_path):
+    pattern, top, select = SYSTEMS[name]
+    files = sorted(DATA.glob(pattern))
+    model = mdvae.fit(files, top=DATA / top, select=select, epochs=20, figures=tmp_path / "figures")
+    mdvae.save(model, tmp_path / "model.mdvae")
+    model = mdvae.load(tmp_path / "model.mdvae")
+    z = mdvae.encode(model, files)
+    assert z.shape == (model.data.n_frames, 2)
+    assert mdvae.decode(model, z[:10]).n_frames == mdvae.generate(model, 10).n_frames == 10
+    evaluation = mdvae.evaluate(model, files)
+    found = mdvae.minimize(model, mdvae.observables.radius_of_gyration, n_starts=8)
+    print(f"\n{name}\n{evaluation}\n{found}")
+    assert evaluation.rmsd.mean() < evaluation.rmsd_pca.mean()

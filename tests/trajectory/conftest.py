@@ -1,10 +1,11 @@
+import os
 from pathlib import Path
 
 import mdtraj as md
 import numpy as np
 import pytest
 
-DATA = Path(__file__).parents[2].parent / "shared/data"
+DATA = Path(os.environ.get("MDVAE_DATA", Path(__file__).parents[2].parent / "shared/data"))
 BACKBONE = ("N", "CA", "C", "O", "CB")
 
 

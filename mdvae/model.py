@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdvae._keys import key_for
 from mdvae._types import Frame, Key, Latent
 from mdvae.alignment import AbstractAlignment, PrincipalAxes, Superposition, Unaligned
 from mdvae.history import History
@@ -159,7 +160,7 @@ def build(frames: Frames, *, key: Key | None = None, seed: int = 0, **spec) -> M
     frames : Frames
         As returned by `read`.
     key : PRNG key, optional
-        For the initial weights; ``jax.random.key(seed)`` if left out.
+        For the initial weights; made from ``seed`` if left out.
     seed : int
     **spec
         Fields of `Spec`, such as ``latent_dim`` and ``likelihood``.
@@ -177,7 +178,7 @@ def build(frames: Frames, *, key: Key | None = None, seed: int = 0, **spec) -> M
     description = Spec(frames.system.n_atoms, frames.system.dim, alignment=_alignment_name(frames.alignment), **spec)
     shift = frames.coordinates.mean(axis=0, dtype=np.float64)
     scale = _spread(frames.coordinates, shift)
-    skeleton = assemble(description, frames.system, jax.random.key(seed) if key is None else key, shift, scale)
+    skeleton = assemble(description, frames.system, key_for("build", seed) if key is None else key, shift, scale)
     return dataclasses.replace(skeleton, alignment=frames.alignment)
 
 

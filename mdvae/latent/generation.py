@@ -8,6 +8,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from mdvae._chunks import in_chunks, map_rows
+from mdvae._keys import key_for
 from mdvae._types import Key
 from mdvae.model import Model
 from mdvae.trajectory import to_trajectory
@@ -72,7 +73,7 @@ def generate(
         Sample the likelihood instead of taking its mean. Right for soft, floppy systems; for a molecule with
         stiff bonds independent noise breaks them.
     key : PRNG key, optional
-        ``jax.random.key(seed)`` if left out.
+        made from ``seed`` if left out.
     seed : int
 
     Returns
@@ -87,7 +88,7 @@ def generate(
     """
     if n_frames < 1:
         raise ValueError(f"expected at least 1 conformation to generate, got {n_frames}")
-    z_key, noise_key = jax.random.split(jax.random.key(seed) if key is None else key)
+    z_key, noise_key = jax.random.split(key_for("generate", seed) if key is None else key)
     prior = model.vae.prior_distribution()
     z = np.asarray(jax.vmap(prior.sample)(jax.random.split(z_key, n_frames)))
     if not noise:

@@ -23,7 +23,8 @@ import scipy.optimize
 from jaxtyping import Array, Bool, Float
 from scipy.spatial import KDTree
 
-from mdvae._chunks import map_rows
+from mdvae._chunks import in_chunks, map_rows
+from mdvae._keys import key_for
 from mdvae._types import Frame, Key, Latent, Scalar
 from mdvae.latent.encoding import encode_posed
 from mdvae.latent.generation import decode_coordinates
@@ -166,14 +167,14 @@ def minimize(
     observable : callable
         Any JAX function of one frame (n_atoms, dim), in nm, to a scalar; see `mdvae.observables`.
     n_starts : int
-        Half of them at the training frames with the lowest values, half at random ones.
+        Half of them at the training frames that do best once decoded, half at random ones.
     n_steps : int
     method : {"adam", "l-bfgs"}
         Adam (Optax), all starts in one compiled loop; or L-BFGS (SciPy), one start after another.
     learning_rate : float
         Of Adam, in latent standard deviations.
     key : PRNG key, optional
-        ``jax.random.key(seed)`` if left out.
+        made from ``seed`` if left out.
     seed : int
 
     Returns
@@ -195,7 +196,8 @@ def minimize(
     values = _training_values(observable, kept)
     z = encode_posed(model, kept)
     problem = _Problem.fit(model, observable, values, z)
-    starts = problem.to_unit(z[_starts(values, n_starts, jax.random.key(seed) if key is None else key)])
+    key = key_for("minimize", seed) if key is None else key
+    starts = _starts(problem, np.asarray(problem.to_unit(z)), n_starts, key)
     if method == "adam":
         found, paths = _adam(problem, starts, n_steps, learning_rate)
     else:
@@ -276,15 +278,19 @@ def _training_values(observable: Observable, frames: np.ndarray) -> Float[np.nda
     return values
 
 
-def _starts(values: np.ndarray, n_starts: int, key: Key) -> np.ndarray:
-    """Frames to start from: half among the lowest twentieth, half anywhere."""
+def _starts(problem: _Problem, unit: np.ndarray, n_starts: int, key: Key) -> Array:
+    """Encoded frames to start from: half among the best twentieth once decoded, half anywhere."""
+    parts = [(loss, value, fine) for _, (loss, (value, fine)) in in_chunks(problem, unit)]
+    losses, values, acceptable = (np.concatenate(part) for part in zip(*parts, strict=True))
+    # Acceptable ones first, by value; then the others, by loss.
+    order = np.lexsort((np.where(acceptable, values, losses), ~acceptable))
     low_key, any_key = jax.random.split(key)
     n_low = (n_starts + 1) // 2
-    lowest = np.argsort(values, kind="stable")[: max(n_low, len(values) // 20)]
+    lowest = order[: max(n_low, len(order) // 20)]
     low = jax.random.choice(low_key, lowest, (n_low,), replace=n_low > len(lowest))
-    anywhere = jax.random.choice(any_key, len(values), (n_starts - n_low,), replace=n_starts > len(values))
-    # The very lowest is always among them.
-    return np.concatenate([lowest[:1], np.asarray(low)[1:], np.asarray(anywhere)]).astype(int)
+    anywhere = jax.random.choice(any_key, len(order), (n_starts - n_low,), replace=n_starts > len(order))
+    # The very best is always among them, so that the answer is never worse than a decoded training frame.
+    return jnp.asarray(unit[np.concatenate([lowest[:1], np.asarray(low)[1:], np.asarray(anywhere)]).astype(int)])
 
 
 @eqx.filter_jit

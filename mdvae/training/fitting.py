@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from mdvae._keys import key_for
 from mdvae._types import Key
 from mdvae.model import Model, check_enough, remember
 from mdvae.training.loop import optimize
@@ -63,7 +64,7 @@ def train(
         Stop after this many epochs without a better validation loss; a fifth of the epochs, and at least 10,
         if left out.
     key : PRNG key, optional
-        ``jax.random.key(seed)`` if left out.
+        made from ``seed`` if left out.
     seed : int
     progress : bool
         Show a progress bar (on a terminal only).
@@ -100,7 +101,7 @@ def train(
             n_epochs=epochs,
             batch_size=batch_size,
             patience=patience,
-            key=jax.random.key(seed) if key is None else key,
+            key=key_for("train", seed) if key is None else key,
             progress=bar,
         )
     settings = {

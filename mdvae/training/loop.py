@@ -85,7 +85,7 @@ def optimize(
     run_epoch = _compiled_epoch(static, objective, optimizer, n_steps, batch_size)
     final = objective(n_epochs * n_steps)
     validate = _compiled_validation(static, final, len(validation))
-    validation_key = jax.random.fold_in(key, 0)
+    validation_key = jax.random.fold_in(key, n_epochs + 1)
 
     best_epoch, best_params = 0, params
     records: list[dict[str, float]] = []

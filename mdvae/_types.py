@@ -1,5 +1,6 @@
 """Array shapes that cross room borders."""
 
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 # One conformation: positions in nm (or in reduced units), two or three of them an atom.
@@ -10,4 +11,7 @@ Features = Float[Array, " n_features"]
 Latent = Float[Array, " latent_dim"]
 Weights = Float[Array, " n_atoms"]
 Scalar = Float[Array, ""]
+# Numbers that users give, NumPy's included.
+Whole = int | np.integer
+Number = float | int | np.floating
 Key = PRNGKeyArray | Shaped[Array, "2"]

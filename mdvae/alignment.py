@@ -9,7 +9,6 @@ only centers. The same weights center and turn, which makes the pose the weighte
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -26,7 +25,6 @@ from mdvae.geometry import (
     superposition_rotation,
 )
 
-AlignmentName = Literal["superposition", "principal", "none"]
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 
 # A posed step beyond the intrinsic one by half the radius of gyration: about a turn of 30 degrees.

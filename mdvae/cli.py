@@ -4,6 +4,7 @@ import enum
 import functools
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -14,6 +15,11 @@ from typing import Annotated
 
 import typer
 
+# Keyword arguments of the library that are options here.
+_OPTIONS = (
+    "top", "select", "stride", "chunk", "length_unit", "center", "alignment", "latent_dim", "activation", "likelihood",
+    "width", "beta", "epochs", "batch_size", "learning_rate", "patience", "n_starts", "n_steps", "method",
+)  # fmt: skip
 # What shells expect of a program that SIGINT has ended.
 _INTERRUPTED = 130
 
@@ -87,8 +93,11 @@ def _verb(function: Callable) -> Callable:
         except KeyboardInterrupt:
             typer.echo("mdvae: interrupted; nothing is left half-written", err=True)
             raise typer.Exit(_INTERRUPTED) from None
-        except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
-            typer.echo(f"mdvae: error: {' '.join(str(error).split()) or type(error).__name__}", err=True)
+        except BrokenPipeError:
+            # Whoever read the output has had enough of it; Python must not try to flush the rest.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
+            typer.echo(f"mdvae: error: {_in_words(error)}", err=True)
             raise typer.Exit(1) from None
 
     return app.command()(guarded)
@@ -122,6 +131,9 @@ def fit(
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write, such as run.mdvae.")],
     top: Top = None,
     select: Annotated[str | None, typer.Option(help="Atoms, in mdtraj's language: 'protein and name CA'.")] = None,
+    atom_indices: Annotated[
+        str | None, typer.Option(help="Atoms by number, from 0, such as 4,6,8; or --select.")
+    ] = None,
     stride: Stride = 1,
     chunk: Chunk = None,
     length_unit: Unit = None,
@@ -139,7 +151,7 @@ def fit(
     width: Annotated[float | None, typer.Option(help="Width of fixed_gaussian, in nm or reduced units.")] = None,
     beta: Annotated[float, typer.Option(help="Weight of the KL divergence.")] = 1.0,
     epochs: Annotated[int | None, typer.Option(help="Most epochs; chosen by the number of frames if left out.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Frames in one gradient step.")] = 128,
+    batch_size: Annotated[int | None, typer.Option(help="Frames in one step; by their number if left out.")] = None,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of Adam.")] = 1e-3,
     warmup_epochs: Annotated[int, typer.Option(help="Epochs over which beta rises from 0.")] = 0,
     validation_fraction: Annotated[float, typer.Option(help="Share of frames held out, in blocks of time.")] = 0.1,
@@ -153,13 +165,15 @@ def fit(
     mdvae fit run.xtc --top protein.pdb --select "name CA" -o run.mdvae
     """
     _check_output(output, [*sources, top])
+    if figures is not None:
+        figures.mkdir(parents=True, exist_ok=True)
     mdvae = _engine()
-
     _show_log(quiet)
     model = mdvae.fit(
         _one_or_many(sources),
         top=top,
         select=select,
+        atom_indices=None if atom_indices is None else _whole_numbers("--atom-indices", atom_indices),
         stride=stride,
         chunk=chunk,
         length_unit=length_unit,
@@ -167,7 +181,7 @@ def fit(
         center=center.value,
         alignment=alignment.value,
         latent_dim=latent_dim,
-        hidden=_whole_numbers(hidden),
+        hidden=_whole_numbers("--hidden", hidden),
         activation=activation,
         likelihood=likelihood.value,
         width=width,
@@ -218,7 +232,7 @@ def encode(
 @_verb
 def decode(
     model: ModelFile,
-    latents: Annotated[Path, typer.Argument(help="Latent points, an .npy array (n_frames, latent_dim).")],
+    latents: Annotated[Path, typer.Argument(help="Latent points: .npy, .csv or COLVAR, as encode writes.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory to write; the ending says the format.")],
     quiet: Quiet = False,
 ) -> None:
@@ -228,6 +242,7 @@ def decode(
     """
     _check_output(output, [model, latents])
     mdvae = _engine()
+    mdvae.trajectory.check_output(output)
 
     trained = mdvae.load(model)
     trajectory = mdvae.decode(trained, mdvae.read_latents(latents))
@@ -250,6 +265,7 @@ def generate(
     """
     _check_output(output, [model])
     mdvae = _engine()
+    mdvae.trajectory.check_output(output)
 
     trained = mdvae.load(model)
     trajectory = mdvae.generate(trained, n_frames, noise=noise, seed=seed)
@@ -279,6 +295,7 @@ def minimize(
     """
     _check_output(output, [model])
     mdvae = _engine()
+    mdvae.trajectory.check_output(output)
 
     trained = mdvae.load(model)
     result = mdvae.minimize(
@@ -332,7 +349,9 @@ def info(model: ModelFile) -> None:
     """What a model file holds."""
     mdvae = _engine()
 
-    typer.echo(str(mdvae.load(model)))
+    trained = mdvae.load(model)
+    typer.echo(str(trained))
+    typer.echo(trained.settings.get("reading", ""))
 
 
 def main() -> None:
@@ -378,6 +397,15 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
     typer.echo(f"mdvae: warning: {' '.join(str(message).split())}", err=True)
 
 
+def _in_words(error: Exception) -> str:
+    """One line, in the words of the command line: ``--top 'a.pdb'`` where the library says ``top='a.pdb'``."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    words = re.sub(rf"\b({'|'.join(_OPTIONS)})=", lambda match: f"--{match[1].replace('_', '-')} ", text)
+    return " ".join(words.split()) or type(error).__name__
+
+
 def _say(quiet: bool, text: str) -> None:
     if not quiet:
         typer.echo(text)
@@ -400,13 +428,11 @@ def _one_or_many(sources: list[Path]) -> Path | list[Path]:
     return sources[0] if len(sources) == 1 else sources
 
 
-def _whole_numbers(text: str) -> tuple[int, ...]:
+def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise ValueError(
-            f"--hidden takes whole numbers with commas between them, such as 256,256; got {text!r}"
-        ) from None
+        raise ValueError(f"{option} takes whole numbers with commas between them, such as 4,6; got {text!r}") from None
 
 
 def _check_output(output: Path, inputs: list[Path | None]) -> None:

@@ -77,7 +77,13 @@ def _draw(model: Model, frames: Frames, compact: Minimum, folder: Path) -> None:
     values = (compact.best_training_value, float(compact.values[compact.index]))
     figure = plots.compact_structures(best, answer, model.system.links, values, unit=model.system.unit)
     plots.save_figure(figure, folder / "compact.png")
-    figure = plots.search_path(compact.paths, compact.best_training_value, answer=compact.index, unit=model.system.unit)
+    figure = plots.search_path(
+        compact.paths,
+        compact.best_valid_training_value,
+        answer=compact.index if compact.found else None,
+        valid=compact.valid,
+        unit=model.system.unit,
+    )
     plots.save_figure(figure, folder / "search.png")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdvae._keys import key_for
-from mdvae._types import Frame, Key, Latent
+from mdvae._types import Frame, Key, Latent, Whole
 from mdvae.alignment import AbstractAlignment, PrincipalAxes, Superposition, Unaligned
 from mdvae.history import History
 from mdvae.networks import MLPDecoder, MLPEncoder
@@ -34,7 +34,7 @@ class TrainingData:
     frames : (n_kept, n_atoms, dim), float32
         Posed training frames: all of them up to 16 MB, else evenly spaced ones.
     n_frames : int
-        How many there were.
+        How many there were, the held-out ones included.
     geometry : LocalGeometry
         Bounds on bonds and contacts, from all of them.
     """
@@ -92,28 +92,32 @@ class Model:
         return len(self.vae.prior_distribution().mean)
 
     def __str__(self) -> str:
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(self.vae, eqx.is_inexact_array)))
-        system = self.system
+        system, weights = self.system, np.asarray(self.alignment.weights)
         chosen = f" (select {system.select!r})" if system.select else ""
+        unit = "reduced units" if system.unit == "reduced" else "nm"
+        arrays = "; arrays are taken to be in angstrom" if system.length_unit == "angstrom" else ""
+        center = "mass" if np.array_equal(weights, system.masses) else "geometry"
+        parameters = jax.tree.leaves(eqx.filter((self.vae.encoder, self.vae.decoder), eqx.is_inexact_array))
         lines = [
             f"system      {system.n_atoms} of {system.n_atoms_in_file} atoms{chosen}, {system.dim}-D, "
-            f"lengths in {'nm' if system.unit == 'nm' else 'reduced units'}",
-            f"alignment   {type(self.alignment).__name__}, centered on {self.settings.get('center', '?')}",
-            f"networks    {self.latent_dim} latent dimensions, {parameters} parameters",
+            f"lengths in {unit}{arrays}",
+            f"alignment   {type(self.alignment).__name__}, centered on the center of {center}",
+            f"networks    {self.latent_dim} latent dimensions, {sum(leaf.size for leaf in parameters)} numbers",
         ]
         if self.history is not None:
-            lines += _history_lines(self.history, self.settings)
+            density = not isinstance(self.vae.likelihood, SquaredError)
+            lines += _history_lines(self.history, self.settings, "nats" if density else "squared lengths, nats for KL")
         return "\n".join(lines)
 
 
-def _history_lines(history: History, settings: dict) -> list[str]:
+def _history_lines(history: History, settings: dict, unit: str) -> list[str]:
     best = history.best()
     return [
         f"training    {history.n_training} frames, {history.n_validation} held out in blocks of time; "
         f"beta {settings.get('beta')}, seed {settings.get('seed')}",
         f"            {history.n_epochs} epochs in {history.seconds:.0f} s: {history.stopped}",
         f"            best epoch {history.best_epoch + 1}, held-out loss {best['validation_loss']:.3f} = "
-        f"reconstruction {best['validation_reconstruction']:.3f} + beta x KL {best['validation_kl']:.3f} nats",
+        f"reconstruction {best['validation_reconstruction']:.3f} + beta x KL {best['validation_kl']:.3f} ({unit})",
     ]
 
 
@@ -152,7 +156,7 @@ class Decoder(eqx.Module):
         return self.sample(z, jax.random.wrap_key_data(key_data))
 
 
-def build(frames: Frames, *, key: Key | None = None, seed: int = 0, **spec) -> Model:
+def build(frames: Frames, *, key: Key | None = None, seed: Whole = 0, **spec) -> Model:
     """Untrained model for frames: networks scaled to the data, alignment taken over from them.
 
     Parameters
@@ -218,10 +222,12 @@ def assemble(spec: Spec, system: System, key: Key, shift: np.ndarray | None = No
     encoder = MLPEncoder(
         spec.n_features, spec.latent_dim, spec.hidden, spec.activation, shift=offset, scale=size, key=encoder_key
     )
+    likelihood = _likelihood(spec, scale)
+    n_params = likelihood.n_params(spec.n_features)
     decoder = MLPDecoder(
-        spec.latent_dim, spec.n_features, spec.hidden[::-1], spec.activation, shift=offset, scale=size, key=decoder_key
+        spec.latent_dim, n_params, spec.hidden[::-1], spec.activation, shift=offset, scale=size, key=decoder_key
     )
-    vae = VAE(encoder, decoder, _likelihood(spec, scale), StandardNormal(spec.latent_dim))
+    vae = VAE(encoder, decoder, likelihood, StandardNormal(spec.latent_dim))
     return Model(system, _alignment(spec), Cartesian(spec.n_atoms, spec.dim), vae, spec)
 
 

@@ -37,6 +37,9 @@ Observable = Callable[[Frame], Scalar]
 
 _Number = TypeVar("_Number", int, float)
 
+# Names of those whose value is a length.
+LENGTHS = ("radius_of_gyration", "distance", "end_to_end_distance", "rmsd")
+
 # Nearer pairs are always in contact along a chain and would only add a constant.
 _SEQUENCE_SEPARATION = 3
 
@@ -261,7 +264,7 @@ def by_name(text: str, *, masses: Float[np.ndarray, " n_masses"] | None = None) 
     name, colon, argument = (part.strip() for part in text.partition(":"))
     if name not in _PARSERS:
         raise ValueError(
-            f"Expected one of the observables {_choices()}; got {text!r}. "
+            f"Expected one of the observables {_choices()} (radius_of_gyration:mass weighs by mass); got {text!r}. "
             "Others, such as rmsd with its reference, are given in Python as functions of one frame."
         )
     parse, example = _PARSERS[name]

@@ -5,7 +5,8 @@ import dataclasses
 import logging
 import os
 import sys
-from collections import Counter
+import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from rich.console import Console
 
 from mdvae import plots
 from mdvae._files import replacing
+from mdvae._keys import key_for
+from mdvae._types import Number, Whole
 from mdvae.latent import encode_chunks, generate
 from mdvae.latent.encoding import encode_posed
 from mdvae.model import Model, build
@@ -24,6 +27,7 @@ from mdvae.training import check_settings, train
 from mdvae.trajectory import Chunk, Frames, read
 
 _log = logging.getLogger("mdvae")
+_WHICH = ["time", "trajectory"]
 
 # Generated conformations behind the figures: enough for smooth histograms.
 _N_SHOWN = 2000
@@ -41,19 +45,19 @@ def fit(
     periodic: bool = True,
     center: str = "mass",
     alignment: str = "superposition",
-    latent_dim: int = 2,
+    latent_dim: Whole = 2,
     hidden: Sequence[int] = (256, 256, 256),
     activation: str = "silu",
     likelihood: str = "gaussian",
-    width: float | None = None,
-    beta: float = 1.0,
-    epochs: int | None = None,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
-    warmup_epochs: int = 0,
-    validation_fraction: float = 0.1,
-    patience: int | None = None,
-    seed: int = 0,
+    width: Number | None = None,
+    beta: Number = 1.0,
+    epochs: Whole | None = None,
+    batch_size: Whole | None = None,
+    learning_rate: Number = 1e-3,
+    warmup_epochs: Whole = 0,
+    validation_fraction: Number = 0.1,
+    patience: Whole | None = None,
+    seed: Whole = 0,
     figures: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> Model:
@@ -93,11 +97,14 @@ def fit(
     --------
     >>> model = mdvae.fit("run.xtc", top="protein.pdb", select="name CA", latent_dim=2)  # doctest: +SKIP
     """
-    shape = {"latent_dim": latent_dim, "hidden": tuple(hidden), "activation": activation}
+    shape = {"latent_dim": latent_dim, "hidden": hidden, "activation": activation}
     shape |= {"likelihood": likelihood, "width": width}
     schedule = {"beta": beta, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     schedule |= {"warmup_epochs": warmup_epochs, "validation_fraction": validation_fraction, "patience": patience}
     # A misspelled option should not cost the reading of a long file: ask for what does not depend on it first.
+    if figures is not None:
+        Path(figures).mkdir(parents=True, exist_ok=True)
+    key_for("fit", seed)
     Spec(n_atoms=10**9, dim=3, alignment=alignment, **shape)
     check_settings(**schedule)
     with _counting(progress) as count:
@@ -116,9 +123,13 @@ def fit(
         )
     _log.info("%s", frames.report)
     model = train(build(frames, seed=seed, **shape), frames, **schedule, seed=seed, progress=progress)
-    model = dataclasses.replace(model, settings=model.settings | {"center": center, "reading": str(frames.report)})
+    model = dataclasses.replace(model, settings=model.settings | {"reading": str(frames.report)})
     if figures is not None:
-        draw_figures(model, frames, figures)
+        try:
+            draw_figures(model, frames, figures)
+        except (OSError, KeyboardInterrupt) as error:
+            # A picture is not worth a trained model.
+            warnings.warn(f"not all figures could be drawn in {figures}: {error or 'interrupted'}", stacklevel=2)
     return model
 
 
@@ -129,7 +140,7 @@ def _counting(enabled: bool) -> Iterator[Callable[[int], None]]:
         yield lambda n_frames: None
         return
     with Console(stderr=True).status("reading") as status:
-        yield lambda n_frames: status.update(f"reading: {n_frames} frames")
+        yield lambda n_frames: status.update(f"reading and aligning: {n_frames} frames")
 
 
 def draw_figures(model: Model, frames: Frames, folder: str | os.PathLike, *, noise: bool = False) -> list[Path]:
@@ -180,7 +191,8 @@ def write_latents(model: Model, source: Any, path: str | os.PathLike, **reading)
     source : as for `encode`
     path : path
         ``.npy``: the array (n_frames, latent_dim). ``.csv``: columns trajectory, frame, time, z1, z2, ... Any other
-        name: a PLUMED COLVAR file. Time is in ps; where the trajectory holds none, it is the number of the frame.
+        name: a PLUMED COLVAR file, with a column for the trajectory if there are several. Time is in ps; where a
+        trajectory holds none, it is the number of the frame in its file, counted from 0.
     **reading
         As for `encode`.
 
@@ -189,6 +201,7 @@ def write_latents(model: Model, source: Any, path: str | os.PathLike, **reading)
     int
         Frames written.
     """
+    _check_other(path, source)
     origin, time, z = _latent_table(encode_chunks(model, source, **reading))
     names = [f"z{i + 1}" for i in range(z.shape[1])]
     with replacing(path) as temporary:
@@ -200,29 +213,41 @@ def write_latents(model: Model, source: Any, path: str | os.PathLike, **reading)
             header = ",".join(["trajectory", "frame", "time", *names])
             np.savetxt(temporary, table, fmt=formats, delimiter=",", header=header, comments="")
         else:
-            header = " ".join(["#! FIELDS", "time", *names])
-            np.savetxt(temporary, np.column_stack([time, z]), fmt="%.9g", header=header, comments="")
+            # Times start again with each trajectory: with several of them, say which.
+            columns, labels = ([time, z], ["time"]) if not origin[:, 0].any() else ([time, origin[:, 0], z], _WHICH)
+            header = " ".join(["#! FIELDS", *labels, *names])
+            np.savetxt(temporary, np.column_stack(columns), fmt="%.9g", header=header, comments="")
     return len(z)
 
 
 def _latent_table(chunks: Iterable[tuple[Chunk, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Trajectory and frame numbers (n, 2), times (n,), and latent points (n, latent_dim)."""
-    origins, times, points, done = [], [], [], Counter()
+    origins, times, points = [], [], []
     for chunk, z in chunks:
-        frame = done[chunk.trajectory] + np.arange(len(z))
-        done[chunk.trajectory] += len(z)
-        origins.append(np.column_stack([np.full(len(z), chunk.trajectory), frame]))
-        times.append(frame.astype(float) if chunk.time is None else chunk.time)
+        origins.append(np.column_stack([np.full(len(z), chunk.trajectory), chunk.frames]))
+        times.append(chunk.time)
         points.append(z)
-    return np.concatenate(origins), np.concatenate(times), np.concatenate(points)
+    origin = np.concatenate(origins)
+    # Picoseconds of some trajectories and frame numbers of others would not go together in one column.
+    timed = not any(time is None for time in times)
+    return origin, np.concatenate(times) if timed else origin[:, 1].astype(float), np.concatenate(points)
+
+
+def _check_other(path: str | os.PathLike, source: Any) -> None:
+    """Refuse to write over what is read."""
+    for one in source if isinstance(source, list | tuple) else [source]:
+        is_file = isinstance(one, str | os.PathLike) and Path(one).exists()
+        if is_file and Path(path).exists() and Path(path).samefile(one):
+            raise ValueError(f"{path} is read here; choose another name for the output")
 
 
 def read_latents(path: str | os.PathLike) -> Float[np.ndarray, "n_frames latent_dim"]:
-    """Latent points from an ``.npy`` file.
+    """Latent points from a file that `write_latents` wrote.
 
     Parameters
     ----------
     path : path
+        ``.npy``, ``.csv``, or a PLUMED COLVAR file; of the latter two the columns z1, z2, ...
 
     Returns
     -------
@@ -231,12 +256,19 @@ def read_latents(path: str | os.PathLike) -> Float[np.ndarray, "n_frames latent_
     Raises
     ------
     ValueError, OSError
-        If there is no such array.
+        If there are no such points.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file of latent points at {path}")
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not an .npy array of latent points ({error})") from error
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False)
+        with path.open() as file:
+            header = file.readline().replace("#! FIELDS", "").replace(",", " ").split()
+            columns = [i for i, name in enumerate(header) if name[:1] == "z" and name[1:].isdigit()]
+            delimiter = "," if path.suffix == ".csv" else None
+            return np.loadtxt(file, delimiter=delimiter, usecols=columns, ndmin=2)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        expected = "a .npy array, or columns z1, z2, ... in a .csv or COLVAR file"
+        raise ValueError(f"{path} holds no latent points; expected {expected}") from error

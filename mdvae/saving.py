@@ -60,7 +60,8 @@ def load(path: str | os.PathLike, *, like: Model | None = None) -> Model:
     ----------
     path : path
     like : Model, optional
-        A model of the same structure; needed only for one that was composed by hand and so has no spec.
+        A model of the same structure; needed only for one that was composed by hand and so has no spec. Arrays come
+        from the file, everything else, such as activations, from it.
 
     Returns
     -------
@@ -77,6 +78,7 @@ def load(path: str | os.PathLike, *, like: Model | None = None) -> Model:
     document, arrays = _read(path)
     system = System.from_dict(document["system"])
     if like is not None:
+        _check_like(document, like, path)
         skeleton = dataclasses.replace(like, system=system)
     elif document["spec"] is not None:
         skeleton = assemble(Spec.from_dict(document["spec"]), system, jax.random.key(0))
@@ -95,19 +97,10 @@ def load(path: str | os.PathLike, *, like: Model | None = None) -> Model:
     )
 
 
-def describe(path: str | os.PathLike) -> dict[str, Any]:
-    """The JSON document of a model file: versions, spec, system, settings, history.
-
-    Parameters
-    ----------
-    path : path
-
-    Raises
-    ------
-    ValueError, OSError
-        As for `load`.
-    """
-    return _read(Path(path))[0]
+def _check_like(document: dict[str, Any], like: Model, path: Path) -> None:
+    """Refuse a pattern that the file contradicts."""
+    if document["spec"] is not None and like.spec is not None and Spec.from_dict(document["spec"]) != like.spec:
+        raise ValueError(f"{path} holds a model of another spec than like=; leave like= out, the file describes itself")
 
 
 def _modules(model: Model) -> dict[str, eqx.Module]:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import operator
+from collections.abc import Iterable
 from typing import Any
 
 ALIGNMENTS = ("superposition", "principal", "none")
@@ -51,13 +53,16 @@ class Spec:
     prior: str = "standard_normal"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        for name in ("n_atoms", "dim", "latent_dim"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        if isinstance(self.hidden, str) or not isinstance(self.hidden, Iterable):
+            raise TypeError(f"hidden must be the widths of the layers, such as (256, 256), got {self.hidden!r}")
+        object.__setattr__(self, "hidden", tuple(_whole("hidden layer size", size) for size in self.hidden))
         _check_choice("alignment", self.alignment, ALIGNMENTS)
         _check_choice("representation", self.representation, REPRESENTATIONS)
         _check_choice("activation", self.activation, ACTIVATIONS)
         _check_choice("likelihood", self.likelihood, LIKELIHOODS)
         _check_choice("prior", self.prior, PRIORS)
-        _check_count("dim", self.dim)
         _check_choice("dim", self.dim, (2, 3))
         _check_count("n_atoms", self.n_atoms)
         _check_count("latent_dim", self.latent_dim)
@@ -112,8 +117,13 @@ def _check_choice(name: str, value: Any, choices: tuple) -> None:
         raise ValueError(f"{name}={value!r} is not known; expected one of {', '.join(map(repr, choices))}")
 
 
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+def _whole(name: str, value: Any) -> int:
+    """A whole number, NumPy's included, as a plain one."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
+    return operator.index(value)
+
+
+def _check_count(name: str, value: int) -> None:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")

@@ -1,7 +1,7 @@
 """The local geometry that the training data allow, and whether a frame keeps to it.
 
 No force field and no table of radii: bonds, and all other stiff distances near them, must stay within the
-range that the data show; no other pair of atoms may come closer than is usual in the data.
+range that the data show; no other pair of atoms may come closer than pairs do in the data.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ Pairs = Int[np.ndarray, "_ 2"]
 _NEAR = 3
 # A distance that varies by less than this share of its mean is part of the rigid frame of the molecule.
 _STIFF = 0.1
-# A structure is free of overlaps if its closest contact is no closer than in two of three training frames, and its
-# most compressed bond no shorter. The very closest approach of a long run would be too lenient a ruler: a search for
-# compact structures goes right to it, and with soft particles it lies well inside their diameter.
+# Hard particles never come closer than they may: the closest approach that the data show is the limit. Soft ones, which
+# soft bonds give away, now and then do, and a search for compact structures would go right there: for them the limit is
+# what two of three training frames keep, for contacts and for the most compressed bond alike.
 _USUAL = 1 / 3
 # Contacts that could become overlaps, for the differentiable strain: seen within this multiple of the limit.
 _WATCHED = 2.0
@@ -111,8 +111,8 @@ def fit_local_geometry(coordinates: Coordinates, bonds: Pairs) -> LocalGeometry:
     coordinates : (n_frames, n_atoms, dim), nm
     bonds : (n_bonds, 2)
         Bonded pairs. They and every pair up to three bonds apart that proves stiff are bounded by their range;
-        all other pairs can be contacts. A soft bond, which the data may have seen collapse, is moreover no shorter,
-        relative to its mean, than the most compressed one usually is.
+        all other pairs can be contacts, and come no closer than the closest in up to 2000 of the frames. Where bonds
+        are soft, so that the data may have seen them collapse, the limits are stricter: two of three frames keep them.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def fit_local_geometry(coordinates: Coordinates, bonds: Pairs) -> LocalGeometry:
     shortest[soft] = np.maximum(shortest[soft], _usual_compression(some, near[soft], mean[soft]) * mean[soft])
     closest = np.array([_closest_contact(frame, near[keep]) for frame in some])
     finite = closest[np.isfinite(closest)]
-    contact = float(np.quantile(finite, _USUAL)) if len(finite) else 0.0
+    contact = float(np.quantile(finite, _USUAL if soft.any() else 0.0)) if len(finite) else 0.0
     watched = _watched_pairs(some[:: max(1, len(some) // 200)], near[keep], _WATCHED * contact)
     return LocalGeometry(near[keep], shortest[keep], longest[keep], contact, watched)
 

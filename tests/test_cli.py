@@ -35,14 +35,55 @@ def run(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture(scope="module")
 def files(trained, chain, tmp_path_factory):
-    """A model file, its trajectory as an array and as XTC with a PDB."""
+    """A model file, its trajectory as an array and as XTC with a PDB; and the like of them gone wrong."""
     folder = tmp_path_factory.mktemp("cli")
     mdvae.save(trained, folder / "chain.mdvae")
     np.save(folder / "chain.npy", chain)
     trajectory = mdvae.to_trajectory(trained.system, chain)
     trajectory[0].save(str(folder / "chain.pdb"))
     trajectory.save(str(folder / "chain.xtc"))
+    _spoil(folder, chain, trajectory)
     return folder
+
+
+def _spoil(folder, chain, trajectory):
+    """Write what users will give by mistake."""
+    (folder / "empty.xtc").touch()
+    whole = (folder / "chain.xtc").read_bytes()
+    (folder / "cut.xtc").write_bytes(whole[: len(whole) * 2 // 3 + 10])
+    fewer = trajectory[:20].atom_slice(range(5))
+    fewer[0].save(str(folder / "fewer.pdb"))
+    fewer.save(str(folder / "fewer.xtc"))
+    _peptide("ALA")[:5].save(str(folder / "peptide.pdb"))
+    _peptide("GLY")[:5].save(str(folder / "mutant.pdb"))
+    peptide = mdvae.build(mdvae.read(_peptide("ALA")), latent_dim=2, hidden=(8,), seed=0)
+    mdvae.save(peptide, folder / "peptide.mdvae")
+    broken = {name: chain.copy() for name in ("nan", "infinite")}
+    broken["nan"][7, 2, 1], broken["infinite"][8, 3, 0] = np.nan, np.inf
+    line = np.linspace(1, 2, 300)[:, None, None] * np.arange(6.0)[:, None] * np.array([1.0, 2.0, 3.0])
+    arrays = broken | {
+        "one": chain[:1],
+        "twice": chain[[0, 0]],
+        "no-frames": chain[:0],
+        "point": np.ones((300, 6, 3)),
+        "line": line,
+        "fewer": chain[:, :5],
+    }
+    for name, positions in arrays.items():
+        np.save(folder / f"{name}.npy", positions)
+    model = (folder / "chain.mdvae").read_bytes()
+    (folder / "cut.mdvae").write_bytes(model[: len(model) // 2])
+    (folder / "altered.mdvae").write_bytes(model[:-100] + bytes([model[-100] ^ 1]) + model[-99:])
+
+
+def _peptide(residue):
+    """Six alpha carbons in 50 frames; they have names, which those of an array have not."""
+    topology = md.Topology()
+    chain = topology.add_chain()
+    for number in range(1, 7):
+        topology.add_atom("CA", md.element.carbon, topology.add_residue(residue, chain, resSeq=number))
+    steps = np.array([0.3, 0.1, 0.1]) + 0.1 * np.random.default_rng(0).normal(size=(50, 6, 3))
+    return md.Trajectory(np.cumsum(steps, axis=1), topology)
 
 
 FIT = ("--hidden", "8", "--epochs", "2", "--length-unit", "reduced")
@@ -93,6 +134,8 @@ def test_help(run, verb):
     assert f"Usage: mdvae {verb}" in out
 
 
+TOP = ("--top", "{files}/chain.pdb")
+OUT = ("-o", "m.mdvae")
 MISTAKES = {
     "missing file": (("fit", "nope.xtc", "-o", "m.mdvae"), "nope.xtc does not exist"),
     "directory": (("fit", "{files}", "-o", "m.mdvae"), "is a directory"),
@@ -116,6 +159,56 @@ MISTAKES = {
     "not a model": (("info", "{files}/chain.pdb"), "is not an mdvae model"),
     "format": (("generate", "{files}/chain.mdvae", "-o", "new.doc"), "cannot be written; expected one of"),
     "observable": (("minimize", "{files}/chain.mdvae", "--observable", "rg", "-o", "c.pdb"), "Expected one of the obs"),
+    "empty file": (("fit", "{files}/empty.xtc", *TOP, *OUT), "empty.xtc is empty (0 bytes)"),
+    "truncated file": (("fit", "{files}/cut.xtc", *TOP, *OUT), "cut off in the middle of a frame, after 200 whole"),
+    "wrong topology": (
+        ("fit", "{files}/chain.xtc", "--top", "{files}/fewer.pdb", *OUT),
+        "fewer.pdb has 5: give the topology that belongs to it",
+    ),
+    "files of different size": (
+        ("fit", "{files}/chain.xtc", "{files}/fewer.xtc", *TOP, *OUT),
+        "fewer.xtc has 5 atoms a frame, but the topology has 6",
+    ),
+    "arrays of different size": (
+        ("fit", "{files}/chain.npy", "{files}/fewer.npy", *OUT),
+        "fewer.npy has 5 atoms a frame, expected 6 as in",
+    ),
+    "empty selection": (
+        ("fit", "{files}/chain.xtc", *TOP, "--select", "name QQ", *OUT),
+        "--select 'name QQ' matches none of the 6 atoms",
+    ),
+    "no frames": (("fit", "{files}/no-frames.npy", *OUT), "no-frames.npy holds no frames"),
+    "one frame": (("fit", "{files}/one.npy", *OUT), "1 frame is too few to train on"),
+    "two identical frames": (("fit", "{files}/twice.npy", *OUT), "2 frames are too few to train on"),
+    "NaN coordinates": (
+        ("fit", "{files}/nan.npy", *OUT),
+        "NaN or infinite coordinates in 1 frames, the first is frame 7",
+    ),
+    "infinite coordinates": (
+        ("fit", "{files}/infinite.npy", *OUT),
+        "NaN or infinite coordinates in 1 frames, the first is frame 8",
+    ),
+    "NaN coordinates to encode": (
+        ("encode", "{files}/chain.mdvae", "{files}/nan.npy", "-o", "z.npy"),
+        "NaN or infinite coordinates in 1 frames, the first is frame 7",
+    ),
+    "all atoms at one point": (("fit", "{files}/point.npy", *OUT), "all atoms lie on one point in every frame"),
+    "collinear atoms": (
+        ("fit", "{files}/line.npy", *OUT),
+        "all atoms lie on one line in every frame, so no orientation is defined; select more atoms, or use --alignment",
+    ),
+    "NaN beta": (("fit", "{files}/chain.npy", "--beta", "nan", *OUT), "beta must be a finite number"),
+    "infinite beta": (("fit", "{files}/chain.npy", "--beta", "inf", *OUT), "beta must be a finite number"),
+    "truncated model": (("info", "{files}/cut.mdvae"), "is not an mdvae model, or is cut short or damaged"),
+    "altered model": (("generate", "{files}/altered.mdvae", "-o", "c.pdb"), "altered.mdvae was altered or damaged"),
+    "model of a larger molecule": (
+        ("encode", "{files}/chain.mdvae", "{files}/fewer.npy", "-o", "z.npy"),
+        "the model was trained on 6 of 6: is this another molecule?",
+    ),
+    "model of another molecule": (
+        ("encode", "{files}/peptide.mdvae", "{files}/mutant.pdb", "-o", "z.npy"),
+        "is GLY1-CA, expected ALA1-CA",
+    ),
     "zero": (("generate", "{files}/chain.mdvae", "-n", "0", "-o", "c.pdb"), "at least 1 conformation"),
 }
 
@@ -149,7 +242,7 @@ def test_interrupt_in_training_keeps_the_best_model(run, files, monkeypatch, tmp
 
     monkeypatch.setattr("mdvae.training.fitting.ProgressBar.__call__", interrupt)
     code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", *FIT[:2], "--epochs", "50")
-    assert code == 130
+    assert code == 130, err
     assert "interrupted in epoch 4 of 50; the best model so far is in m.mdvae" in err
     assert mdvae.load(tmp_path / "m.mdvae").history.interrupted
 

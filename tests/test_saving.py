@@ -51,7 +51,7 @@ def test_everything_comes_back(trained, saved):
 
 
 def test_description_names_versions_and_units(saved):
-    document = saving.describe(saved)
+    document = saving._read(saved)[0]
     assert document["format"] == saving.FORMAT_VERSION
     assert document["length_unit"] == "reduced"
     assert {"mdvae", "jax", "equinox"} <= set(document["versions"])
@@ -132,3 +132,17 @@ def test_failed_save_leaves_the_old_file(trained, saved, monkeypatch, tmp_path):
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["m.mdvae"]
+
+
+def test_a_pattern_that_contradicts_the_file_is_refused(trained, frames, saved):
+    other = mdvae.build(frames, latent_dim=3, hidden=(32, 32), activation="gelu")
+    with pytest.raises(ValueError, match="another spec than like="):
+        mdvae.load(saved, like=other)
+
+
+def test_numpy_numbers_can_be_saved(frames, tmp_path):
+    model = mdvae.build(frames, latent_dim=2, hidden=(8, 8), seed=np.int64(1))
+    options = {"learning_rate": np.float32(1e-3), "beta": np.float64(1), "epochs": np.int32(2), "seed": np.int64(1)}
+    model = mdvae.train(model, frames, batch_size=np.int64(64), **options)
+    mdvae.save(model, tmp_path / "m.mdvae")
+    assert mdvae.load(tmp_path / "m.mdvae").settings["seed"] == 1

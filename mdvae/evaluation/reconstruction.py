@@ -47,9 +47,11 @@ class Evaluation:
     share_valid_source: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists, ready for JSON."""
+        """Plain numbers, then lists; lengths in `unit`. Ready for JSON."""
         plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in dataclasses.asdict(self).items()}
-        return {"n_frames": len(self.rmsd), "rmsd_mean": float(self.rmsd.mean()), **plain}
+        summary = {"n_frames": len(self.rmsd), "rmsd_mean": float(self.rmsd.mean())}
+        summary |= {name: value for name, value in plain.items() if not isinstance(value, list)}
+        return summary | {name: value for name, value in plain.items() if isinstance(value, list)}
 
     def save(self, path: str | os.PathLike) -> None:
         """Write `to_dict` as JSON."""

@@ -1,5 +1,6 @@
 """Conformations to latent coordinates."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,9 @@ from jaxtyping import Float
 from mdvae._chunks import map_rows
 from mdvae.model import Model
 from mdvae.trajectory import Chunk, stream
+
+# Smaller and larger by more than this factor is not the same molecule in the same unit.
+_ALIKE = 0.2
 
 
 def encode(model: Model, source: Any, **reading) -> Float[np.ndarray, "n_frames latent_dim"]:
@@ -51,8 +55,25 @@ def encode_chunks(
     chunk : Chunk
     z : (n_chunk, latent_dim)
     """
+    last = None
     for chunk in stream(source, system=model.system, alignment=model.alignment, **reading):
+        if chunk.trajectory != last:
+            _compare_sizes(model, chunk)
+            last = chunk.trajectory
         yield chunk, encode_posed(model, chunk.coordinates)
+
+
+def _compare_sizes(model: Model, chunk: Chunk) -> None:
+    """Warn of frames so much larger or smaller than the training frames that their unit must be another."""
+    if model.data is None:
+        return
+    ours, theirs = (float(np.sqrt((x**2).sum(axis=2).mean())) for x in (model.data.frames, chunk.coordinates))
+    if not _ALIKE < theirs / ours < 1 / _ALIKE:
+        warnings.warn(
+            f"the frames are {theirs / ours:.2g} times the size of the training frames: are they in another unit? "
+            f"(arrays are taken to be in {model.system.length_unit}; see length_unit)",
+            stacklevel=3,
+        )
 
 
 def encode_posed(

@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike
 
 from mdvae._chunks import in_chunks, map_rows
 from mdvae._keys import key_for
-from mdvae._types import Key
+from mdvae._types import Key, Whole
 from mdvae.model import Model
 from mdvae.trajectory import to_trajectory
+from mdvae.vae import SquaredError
 
 if TYPE_CHECKING:
     import mdtraj
@@ -61,7 +62,7 @@ def decode_coordinates(model: Model, z: ArrayLike) -> Float[np.ndarray, "n_frame
 
 
 def generate(
-    model: Model, n_frames: int, *, noise: bool = False, key: Key | None = None, seed: int = 0
+    model: Model, n_frames: Whole, *, noise: bool = False, key: Key | None = None, seed: Whole = 0
 ) -> "mdtraj.Trajectory":
     """New conformations, from the prior through the decoder.
 
@@ -84,10 +85,13 @@ def generate(
     Raises
     ------
     ValueError
-        For fewer than one frame.
+        For fewer than one frame, and for noise of a squared error, which states none.
     """
     if n_frames < 1:
         raise ValueError(f"expected at least 1 conformation to generate, got {n_frames}")
+    n_frames = int(n_frames)
+    if noise and isinstance(model.vae.likelihood, SquaredError):
+        raise ValueError("noise=True needs a likelihood that states a noise; a squared error does not")
     z_key, noise_key = jax.random.split(key_for("generate", seed) if key is None else key)
     prior = model.vae.prior_distribution()
     z = np.asarray(jax.vmap(prior.sample)(jax.random.split(z_key, n_frames)))

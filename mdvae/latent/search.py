@@ -25,10 +25,11 @@ from scipy.spatial import KDTree
 
 from mdvae._chunks import in_chunks, map_rows
 from mdvae._keys import key_for
-from mdvae._types import Frame, Key, Latent, Scalar
+from mdvae._types import Frame, Key, Latent, Number, Scalar, Whole
 from mdvae.latent.encoding import encode_posed
 from mdvae.latent.generation import decode_coordinates
 from mdvae.model import Decoder, Model
+from mdvae.observables import LENGTHS
 from mdvae.trajectory import to_trajectory
 from mdvae.validity import LocalGeometry, check, strain
 
@@ -60,7 +61,10 @@ class Minimum:
         The start that gave the answer: the lowest valid one (the lowest of all where none is valid).
     values : (n_starts,)
         Observable of the best structure on each start's way: the lowest valid one, or its last.
+    starts : (n_starts, latent_dim)
+        Latent points that the search set out from.
     z : (n_starts, latent_dim)
+        Where those structures are.
     valid : (n_starts,)
         Bonds within the range of the training data and no overlaps.
     paths : (n_starts, n_steps)
@@ -75,7 +79,7 @@ class Minimum:
     best_valid_training_value : float
         The lowest value among training frames that do; NaN if none does.
     n_compared, n_training : int
-        Training frames that were compared, of how many.
+        Frames that were compared, of how many the model was fitted to, held-out ones included.
     distance : (n_starts,)
         From each z to the nearest encoded training frame, in latent standard deviations.
     typical_distance : float
@@ -87,6 +91,7 @@ class Minimum:
     found: bool
     index: int
     values: Float[np.ndarray, " n_starts"]
+    starts: Float[np.ndarray, "n_starts latent_dim"]
     z: Float[np.ndarray, "n_starts latent_dim"]
     valid: Bool[np.ndarray, " n_starts"]
     paths: Float[np.ndarray, "n_starts n_steps"]
@@ -127,36 +132,44 @@ class Minimum:
         return self.candidates[self.index]
 
     def __str__(self) -> str:
-        length = "" if self.unit == "nm" else " reduced units"
         compared = f"{self.n_compared} training frames"
         if self.n_compared < self.n_training:
-            compared = f"{self.n_compared} of {self.n_training} training frames (those kept in the model)"
-        mark = "" if self.best_training_valid else ", not valid by the same check"
+            compared = f"{self.n_compared} of {self.n_training} training frames, those kept in the model"
+        mark = "" if self.best_training_valid else "; not valid by the same check"
         lines = [
             f"minimize {self.name}: {self.valid.sum()} of {len(self.values)} starts ended in a valid structure",
-            f"  answer                 {self.value:.4f}{length}" if self.found else "  answer                 none",
-            f"  best training frame    {self.best_training_value:.4f} (of {compared}{mark})",
+            f"  answer                 {self.value:.4f}{self._unit}" if self.found else "  answer                 none",
+            f"  best training frame    {self.best_training_value:.4f}{self._unit} (of {compared}{mark})",
         ]
         if not self.best_training_valid:
-            lines.append(f"  best valid one         {self.best_valid_training_value:.4f}")
+            lines.append(f"  best valid one         {self.best_valid_training_value:.4f}{self._unit}")
         if self.found:
             lines.append(
                 f"  distance from the data {self.distance[self.index]:.3f} latent standard deviations "
                 f"(between training frames {self.typical_distance:.3f})"
             )
+            if self.value > self.best_valid_training_value:
+                lines.append("  no better than the data: the best valid training frame has a lower value")
         return "\n".join(lines)
+
+    @property
+    def _unit(self) -> str:
+        """Of the value, where the observable is known to be a length."""
+        if self.name not in LENGTHS:
+            return ""
+        return " nm" if self.unit == "nm" else " reduced units"
 
 
 def minimize(
     model: Model,
     observable: Observable,
     *,
-    n_starts: int = 64,
-    n_steps: int = 1000,
+    n_starts: Whole = 64,
+    n_steps: Whole = 1000,
     method: str = "adam",
-    learning_rate: float = 0.1,
+    learning_rate: Number = 0.1,
     key: Key | None = None,
-    seed: int = 0,
+    seed: Whole = 0,
 ) -> Minimum:
     """Search latent space for the smallest value of an observable, from many starts at once.
 
@@ -192,6 +205,7 @@ def minimize(
         raise ValueError(f"method={method!r} is not known; expected 'adam' or 'l-bfgs'")
     if n_starts < 1 or n_steps < 1:
         raise ValueError(f"n_starts and n_steps must be at least 1, got {n_starts} and {n_steps}")
+    n_starts, n_steps, learning_rate = int(n_starts), int(n_steps), float(learning_rate)
     kept = model.data.frames
     values = _training_values(observable, kept)
     z = encode_posed(model, kept)
@@ -202,7 +216,8 @@ def minimize(
         found, paths = _adam(problem, starts, n_steps, learning_rate)
     else:
         found, paths = _lbfgs(problem, starts, n_steps)
-    return _judge(model, observable, problem, values, z, problem.from_unit(found), np.asarray(paths))
+    ends = problem.from_unit(found)
+    return _judge(model, observable, problem, values, z, problem.from_unit(starts), ends, np.asarray(paths))
 
 
 class _Problem(eqx.Module):
@@ -267,7 +282,12 @@ class _Problem(eqx.Module):
 
 
 def _training_values(observable: Observable, frames: np.ndarray) -> Float[np.ndarray, " n_frames"]:
-    shape = jax.eval_shape(observable, jax.ShapeDtypeStruct(frames.shape[1:], frames.dtype)).shape
+    try:
+        shape = jax.eval_shape(observable, jax.ShapeDtypeStruct(frames.shape[1:], frames.dtype)).shape
+    except (jax.errors.JAXTypeError, AttributeError) as error:
+        raise ValueError(
+            "an observable must be a JAX function of one frame to one number: write it with jax.numpy"
+        ) from error
     if shape != ():
         raise ValueError(f"an observable must return one number for one frame, got an array of shape {shape}")
     values = map_rows(observable, frames)
@@ -336,7 +356,7 @@ def _lbfgs(problem: _Problem, starts: Array, n_steps: int) -> tuple[Array, np.nd
     return jnp.asarray(np.array(found), jnp.float32), np.array(paths)
 
 
-def _judge(model, observable, problem, training_values, training_z, z, paths) -> Minimum:
+def _judge(model, observable, problem, training_values, training_z, starts, z, paths) -> Minimum:
     """Decode what was found, check it, and set it beside the training frames."""
     data = model.data
     coordinates = decode_coordinates(model, z)
@@ -355,6 +375,7 @@ def _judge(model, observable, problem, training_values, training_z, z, paths) ->
         found=bool(valid.any()),
         index=index,
         values=values,
+        starts=starts,
         z=z,
         valid=valid,
         paths=paths,

@@ -1,9 +1,9 @@
 """Figures into files, whole or not at all."""
 
 import os
-import secrets
 from pathlib import Path
 
+from mdvae._files import replacing
 from mdvae.plots.style import Figure
 
 __all__ = ["save_figure"]
@@ -31,30 +31,16 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     ------
     ValueError
         For another ending.
-    FileNotFoundError
-        If the folder does not exist.
-    IsADirectoryError
-        If the path is a folder.
+    OSError
+        If the folder does not exist or cannot be written to, or the path is a folder.
     """
     import matplotlib
 
-    target = _checked(Path(path))
-    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        # Journals refuse matplotlib's default Type 3 fonts; the setting is read only while a PDF is written.
-        with matplotlib.rc_context({"pdf.fonttype": 42}):
-            figure.savefig(partial, format=target.suffix[1:].lower(), dpi=_RESOLUTION)
-        os.replace(partial, target)  # noqa: PTH105  (the promise of atomicity is os.replace's)
-    finally:
-        partial.unlink(missing_ok=True)
+    target = Path(path)
+    # A folder has no ending; what is wrong with it is better said by `replacing`.
+    if target.suffix.lower() not in _FORMATS and not target.is_dir():
+        raise ValueError(f"cannot save a figure to '{target}': the name must end in {', '.join(_FORMATS)}")
+    # Journals refuse matplotlib's default Type 3 fonts; the setting is read only while a PDF is written.
+    with replacing(target) as temporary, matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(temporary, format=target.suffix[1:].lower(), dpi=_RESOLUTION)
     return target
-
-
-def _checked(path: Path) -> Path:
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot save a figure to '{path}': it is a folder; add a file name")
-    if path.suffix.lower() not in _FORMATS:
-        raise ValueError(f"cannot save a figure to '{path}': the name must end in {', '.join(_FORMATS)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot save a figure to '{path}': the folder '{path.parent}' does not exist")
-    return path

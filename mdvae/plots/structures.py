@@ -18,6 +18,9 @@ from mdvae.plots.style import (
 
 __all__ = ["conformations"]
 
+# Of chains with more atoms than this the lines get thinner, or the highlighted one would hide all others.
+_FEW_ATOMS = 300
+_THINNEST = 0.25  # points; a printer still shows it
 _MAX_DOTS = 60  # of a highlighted frame with more atoms than this only the bonds are drawn
 
 
@@ -63,8 +66,8 @@ def conformations(
         _overlay(ax, overlay, bonds, color)
         _highlight(ax, frame, bonds)
     x_label, y_label = coordinate_labels(training.shape[2], unit)
-    for ax, name, sample, frames in zip(axes, ("Training", "Generated"), samples, (training, generated), strict=True):
-        label_axes(ax, x=x_label, title=f"{name} ({len(sample):,} of {len(frames):,} frames)")
+    for ax, name, sample in zip(axes, ("Training", "Generated"), samples, strict=True):
+        label_axes(ax, x=x_label, title=f"{name} ({len(sample)} frames shown)")
     label_axes(axes[0], y=y_label)
     _explain_highlight(figure, "o" if _with_dots(training.shape[1], bonds) else "")
     return figure
@@ -89,7 +92,8 @@ def _overlay(
 
     alpha = float(np.clip(8 / len(pages), 0.12, 0.6))
     segments = pages[:, bonds].reshape(-1, 2, 2)
-    ax.add_collection(LineCollection(list(segments), colors=color, linewidths=THIN_LINE_WIDTH, alpha=alpha))
+    width = _thinned(THIN_LINE_WIDTH, pages.shape[1])
+    ax.add_collection(LineCollection(list(segments), colors=color, linewidths=width, alpha=alpha))
     loose = np.setdiff1d(np.arange(pages.shape[1]), bonds)
     if loose.size:
         ax.scatter(*pages[:, loose].reshape(-1, 2).T, s=3, color=color, alpha=alpha, linewidths=0)
@@ -98,9 +102,15 @@ def _overlay(
 def _highlight(ax: Axes, page: Float[np.ndarray, "n_atoms 2"], bonds: Int[np.ndarray, "n_bonds 2"]) -> None:
     from matplotlib.collections import LineCollection
 
-    ax.add_collection(LineCollection(list(page[bonds]), colors=BLACK, linewidths=LINE_WIDTH, zorder=3))
+    width = _thinned(LINE_WIDTH, len(page))
+    ax.add_collection(LineCollection(list(page[bonds]), colors=BLACK, linewidths=width, zorder=3))
     if _with_dots(len(page), bonds):
         ax.scatter(*page.T, s=7, color=BLACK, linewidths=0, zorder=4)
+
+
+def _thinned(width: float, n_atoms: int) -> float:
+    """Width of the lines of a chain, in points: less for many atoms on the same page."""
+    return min(width, max(_THINNEST, width * _FEW_ATOMS / n_atoms))
 
 
 def _with_dots(n_atoms: int, bonds: Int[np.ndarray, "n_bonds 2"]) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "LABEL_SIZE",
     "LEGEND_SIZE",
     "LINE_WIDTH",
+    "OKABE_ITO",
     "THIN_LINE_WIDTH",
     "VERMILION",
     "Artist",
@@ -48,6 +49,8 @@ BLACK = "#000000"
 BLUE = "#0072B2"
 VERMILION = "#D55E00"
 GRAY = "#7F7F7F"
+# All eight of it, those that are best seen on white first.
+OKABE_ITO = (BLUE, VERMILION, "#009E73", "#E69F00", "#56B4E9", "#CC79A7", BLACK, "#F0E442")
 # Perceptually uniform, and still ordered in gray print.
 COLORMAP = "viridis"
 

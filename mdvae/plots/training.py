@@ -1,11 +1,8 @@
 """How a training went: loss and KL divergence, epoch by epoch."""
 
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
-
 import numpy as np
-from jaxtyping import Float
 
+from mdvae.history import History
 from mdvae.plots.style import (
     BLACK,
     BLUE,
@@ -23,27 +20,12 @@ from mdvae.plots.style import (
     robust_limits,
 )
 
-__all__ = ["History", "loss_curves"]
+__all__ = ["loss_curves"]
 
 # Prefix of the term, label, color.
 _SOURCES = (("", "training", BLUE), ("validation_", "validation", VERMILION))
 _LOSS_LABEL = "Loss\n(nats per frame)"
 _KL_LABEL = "KL\n(nats per frame)"
-
-
-@runtime_checkable
-class History(Protocol):
-    """What `loss_curves` reads of a training's history."""
-
-    @property
-    def terms(self) -> Mapping[str, Float[np.ndarray, " n_epochs"]]:
-        """Means over frames, one value an epoch, in nats a frame, by name."""
-        ...
-
-    @property
-    def best_epoch(self) -> int:
-        """Index from 0 of the epoch whose parameters were kept."""
-        ...
 
 
 def loss_curves(history: History, ax: Axes | None = None) -> Figure:

@@ -2,7 +2,10 @@
 
 import dataclasses
 import math
+import operator
+import warnings
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +13,7 @@ import optax
 from jaxtyping import Array, Float
 
 from mdvae._keys import key_for
-from mdvae._types import Key
+from mdvae._types import Key, Number, Whole
 from mdvae.model import Model, check_enough, remember
 from mdvae.training.loop import optimize
 from mdvae.training.progress import ProgressBar
@@ -19,23 +22,25 @@ from mdvae.training.splits import split_blocks
 from mdvae.trajectory import Frames
 from mdvae.validity import fit_local_geometry
 
+# With fewer frames a model learns them by heart.
+_FEW_FRAMES = 100
 # Gradient steps that training takes where the number of epochs is left open, and the bounds on its epochs.
-_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 30_000, 20, 1000
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 10_000, 20, 1000
 
 
 def train(
     model: Model,
     frames: Frames,
     *,
-    beta: float = 1.0,
-    epochs: int | None = None,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
-    warmup_epochs: int = 0,
-    validation_fraction: float = 0.1,
-    patience: int | None = None,
+    beta: Number = 1.0,
+    epochs: Whole | None = None,
+    batch_size: Whole | None = None,
+    learning_rate: Number = 1e-3,
+    warmup_epochs: Whole = 0,
+    validation_fraction: Number = 0.1,
+    patience: Whole | None = None,
     key: Key | None = None,
-    seed: int = 0,
+    seed: Whole = 0,
     progress: bool = True,
 ) -> Model:
     """Fit a model to frames.
@@ -50,8 +55,9 @@ def train(
         Weight of the KL divergence. With a Gaussian likelihood 1 is the evidence lower bound; smaller
         reconstructs better, larger brings encoded frames nearer to the prior.
     epochs : int, optional
-        At most this many. Left out, as many as make 30 000 gradient steps, but at least 20 and at most 1000.
-    batch_size : int
+        At most this many. Left out, as many as make 10 000 gradient steps, but at least 20 and at most 1000.
+    batch_size : int, optional
+        Frames in one gradient step; a 64th of the training frames, but at least 32 and at most 512, if left out.
     learning_rate : float
         Peak of the schedule for Adam: a short rise, then a cosine.
     warmup_epochs : int
@@ -83,12 +89,19 @@ def train(
         If the loss stops being finite.
     """
     check_settings(beta, epochs, batch_size, learning_rate, warmup_epochs, validation_fraction, patience)
+    beta, learning_rate, validation_fraction = float(beta), float(learning_rate), float(validation_fraction)
     check_enough(frames)
+    _check_belongs(frames, model)
     training, validation = split_blocks(frames.lengths, validation_fraction)
+    if len(training) < _FEW_FRAMES:
+        warnings.warn(f"{len(training)} training frames are few: the model will know little beyond them", stacklevel=2)
+    batch_size = int(np.clip(len(training) // 64, 32, 512) if batch_size is None else batch_size)
     steps_per_epoch = max(1, len(training) // batch_size)
-    if epochs is None:
-        epochs = int(np.clip(math.ceil(_STEPS / steps_per_epoch), _FEWEST_EPOCHS, _MOST_EPOCHS))
-    patience = max(10, epochs // 5) if patience is None else patience
+    epochs = int(
+        np.clip(math.ceil(_STEPS / steps_per_epoch), _FEWEST_EPOCHS, _MOST_EPOCHS) if epochs is None else epochs
+    )
+    patience = int(max(10, epochs // 5) if patience is None else patience)
+    warmup_epochs = int(warmup_epochs)
     schedule = learning_rate_schedule(learning_rate, epochs * steps_per_epoch)
     with ProgressBar(progress) as bar:
         vae, history = optimize(
@@ -105,17 +118,31 @@ def train(
             progress=bar,
         )
     settings = {
-        "beta": float(beta),
+        "beta": beta,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "warmup_epochs": warmup_epochs,
         "validation_fraction": validation_fraction,
         "patience": patience,
-        "seed": seed if key is None else None,
+        "seed": operator.index(seed) if key is None else None,
     }
     data = remember(frames, fit_local_geometry(frames.coordinates, frames.system.links))
     return dataclasses.replace(model, vae=vae, data=data, history=history, settings=model.settings | settings)
+
+
+def _check_belongs(frames: Frames, model: Model) -> None:
+    """Refuse frames of another system, or in another pose than the model will give to what it encodes."""
+    ours, theirs = model.system, frames.system
+    if (ours.n_atoms, ours.dim, ours.unit) != (theirs.n_atoms, theirs.dim, theirs.unit):
+        raise ValueError(
+            f"the model is of {ours.n_atoms} atoms in {ours.dim}-D and {ours.unit} units, "
+            f"the frames are of {theirs.n_atoms} in {theirs.dim}-D and {theirs.unit} units"
+        )
+    if not eqx.tree_equal(model.alignment, frames.alignment):
+        raise ValueError(
+            "the frames are in another pose than the model's: build the model from the frames it is trained on"
+        )
 
 
 def _features(model: Model, frames: Frames) -> Float[Array, "n_frames n_features"]:
@@ -124,13 +151,13 @@ def _features(model: Model, frames: Frames) -> Float[Array, "n_frames n_features
 
 
 def check_settings(
-    beta: float,
-    epochs: int | None,
-    batch_size: int,
-    learning_rate: float,
-    warmup_epochs: int,
-    validation_fraction: float,
-    patience: int | None,
+    beta: Number,
+    epochs: Whole | None,
+    batch_size: Whole | None,
+    learning_rate: Number,
+    warmup_epochs: Whole,
+    validation_fraction: Number,
+    patience: Whole | None,
 ) -> None:
     """Refuse training settings outside their range; see `train` for what they are.
 
@@ -139,6 +166,9 @@ def check_settings(
     ValueError
         Naming the setting, what was expected and what was given.
     """
+    for name, value in {"beta": beta, "learning_rate": learning_rate}.items():
+        if not hasattr(value, "__float__"):
+            raise TypeError(f"{name} must be a number, got {value!r}")
     if not (math.isfinite(beta) and beta >= 0):
         raise ValueError(f"beta must be a finite number of at least 0, got {beta}")
     if not (math.isfinite(learning_rate) and learning_rate > 0):
@@ -148,5 +178,7 @@ def check_settings(
     counts = {"epochs": (epochs, 1), "batch_size": (batch_size, 1), "warmup_epochs": (warmup_epochs, 0)}
     counts["patience"] = (patience, 1)
     for name, (value, smallest) in counts.items():
+        if value is not None and not hasattr(value, "__index__"):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
         if value is not None and value < smallest:
             raise ValueError(f"{name} must be at least {smallest}, got {value}")

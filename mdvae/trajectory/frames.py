@@ -3,10 +3,13 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mdvae.alignment import AbstractAlignment
 from mdvae.trajectory.system import System
+
+# Below this gap a small motion may turn a frame by a large angle.
+_ILL_DEFINED = 0.01
 
 
 @dataclass
@@ -28,6 +31,8 @@ class Report:
         Smallest over the frames: near 0, some frame's orientation is not defined.
     better_alignment : str, optional
         Another alignment that would make fewer jumps.
+    unit : {"nm", "reduced"}
+        Of lengths.
     messages : list of str
         What else should be known.
     """
@@ -41,6 +46,7 @@ class Report:
     largest_jump: float = 0.0
     spectral_gap: float = 1.0
     better_alignment: str | None = None
+    unit: str = "nm"
     messages: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -48,9 +54,11 @@ class Report:
         lines = [f"{self.n_frames} frames of {self.n_atoms} atoms from {trajectories}"]
         if self.n_made_whole:
             lines.append(f"molecules made whole across the periodic box in {self.n_made_whole} frames")
-        jumps = f"largest {self.largest_jump:.3g}" if self.n_jumps else "none"
-        lines.append(f"jumps made by the alignment: {self.n_jumps} ({jumps})")
-        lines.append(f"smallest spectral gap: {self.spectral_gap:.3g}")
+        unit = "nm" if self.unit == "nm" else "reduced units"
+        jumps = f", the largest {self.largest_jump:.3g} {unit}" if self.n_jumps else ""
+        lines.append(f"jumps made by the alignment: {self.n_jumps}{jumps}")
+        meaning = ": the orientation of some frames is hardly defined" if self.spectral_gap < _ILL_DEFINED else ""
+        lines.append(f"smallest spectral gap: {self.spectral_gap:.3g} of 1{meaning}")
         if self.better_alignment:
             lines.append(f"alignment={self.better_alignment!r} would make fewer jumps")
         return "\n".join(lines + self.messages)
@@ -96,8 +104,12 @@ class Chunk:
     trajectory : int
         Which of the sources, counted from 0.
     time : (n_frames,), ps, optional
+        None where the source has none, and from where they stop to increase until the end of the trajectory.
+    frames : (n_frames,)
+        Their numbers in the source, counted from 0.
     """
 
     coordinates: Float[np.ndarray, "n_frames n_atoms dim"]
     trajectory: int
     time: Float[np.ndarray, " n_frames"] | None
+    frames: Int[np.ndarray, " n_frames"]

@@ -106,7 +106,7 @@ def read(
     fitted = fit_alignment(alignment, coordinates, weights)
     pose(fitted, coordinates)
     messages += _tell(found, stacklevel=3)
-    report = _report(fitted, alignment, coordinates, lengths, weights, found, messages)
+    report = _report(fitted, alignment, coordinates, lengths, weights, found, messages, system.unit)
     return Frames(coordinates, lengths, time, system, fitted, report)
 
 
@@ -166,9 +166,12 @@ def _streamed(
     """Do the work of `stream`, whose arguments are checked when it is called."""
     found = Wholeness()
     for index, plan in enumerate(plans):
-        n_frames = 0
-        for raw in _prepared(plan, stride, chunk, periodic, found):
+        n_frames, times = 0, []
+        for raw, numbers in _prepared(plan, stride, chunk, periodic, found):
             n_frames += len(raw.positions)
+            # Of the chunks before, their last time says enough; None stays None.
+            time = _increasing([*times, raw.time])
+            times = [None if time is None else time[-1:]]
             positions = raw.positions
             if positions.shape[2] > dim:
                 if not _is_flat(positions):
@@ -176,7 +179,7 @@ def _streamed(
                 positions = _flattened(positions)
             if alignment is not None:
                 pose(alignment, positions)
-            yield Chunk(positions, index, raw.time)
+            yield Chunk(positions, index, None if time is None else time[-len(positions) :], numbers)
         if n_frames == 0:
             raise ValueError(f"{plan.source.name} holds no frames")
     _tell(found, stacklevel=3)
@@ -324,8 +327,10 @@ def _without_bonds(n_atoms: int, atoms: Int[np.ndarray, " n_atoms"]) -> Molecule
     return find_molecules(n_atoms, np.zeros((0, 2), np.int64), atoms)
 
 
-def _prepared(plan: _Plan, stride: int, chunk: int | None, periodic: bool, found: Wholeness) -> Iterator[Raw]:
-    """Yield the selected atoms, chunk by chunk: strided, checked and made whole."""
+def _prepared(
+    plan: _Plan, stride: int, chunk: int | None, periodic: bool, found: Wholeness
+) -> Iterator[tuple[Raw, Int[np.ndarray, " n_frames"]]]:
+    """Yield the selected atoms, chunk by chunk: strided, checked and made whole; and the frames' numbers."""
     molecules, done = plan.molecules, 0
     chunks = plan.source.raw(molecules.atom_indices, plan.source.chunk_size(chunk))
     for raw in chunks:
@@ -341,7 +346,7 @@ def _prepared(plan: _Plan, stride: int, chunk: int | None, periodic: bool, found
             make_whole(positions, None if raw.cells is None else raw.cells[keep], molecules, found)
         if len(molecules.selected) < len(molecules.atom_indices):
             positions = np.ascontiguousarray(positions[:, molecules.selected])
-        yield Raw(positions, None, None if raw.time is None else raw.time[keep])
+        yield Raw(positions, None, None if raw.time is None else raw.time[keep]), numbers
 
 
 def _check_finite(
@@ -373,7 +378,7 @@ def _gather(
     parts, lengths, times, n_frames = [], [], [], 0
     for plan in plans:
         start, time = n_frames, []
-        for raw in _prepared(plan, stride, chunk, periodic, found):
+        for raw, _ in _prepared(plan, stride, chunk, periodic, found):
             parts.append(raw.positions)
             time.append(raw.time)
             n_frames += len(raw.positions)
@@ -417,6 +422,7 @@ def _report(
     weights: Float[np.ndarray, " n_atoms"],
     found: Wholeness,
     messages: list[str],
+    unit: str,
 ) -> Report:
     """Measure what the pose did to the data."""
     jumps = count_jumps(fitted, coordinates, lengths)
@@ -431,6 +437,7 @@ def _report(
         largest_jump=jumps.largest,
         spectral_gap=smallest_gap(fitted, coordinates),
         better_alignment=better,
+        unit=unit,
         messages=messages,
     )
 
@@ -443,7 +450,10 @@ def _better(
     for other in ("superposition", "principal"):
         if other == name:
             continue
-        n = _jumps_of(fit_alignment(other, coordinates, weights), coordinates, lengths)
+        try:
+            n = _jumps_of(fit_alignment(other, coordinates, weights), coordinates, lengths)
+        except ValueError:
+            continue  # these atoms, all on one line, have no such pose
         if n < fewest:
             fewest, best = n, other
     return best

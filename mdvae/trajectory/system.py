@@ -6,6 +6,8 @@ from typing import Any, Literal
 import mdtraj as md
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mdvae.trajectory.periodic import Molecules, find_molecules
 from mdvae.trajectory.topologies import (
@@ -65,13 +67,12 @@ class System:
 
     @property
     def links(self) -> Int[np.ndarray, "n_links 2"]:
-        """Bonds; where there are none (Cα models), neighbors in the sequence of each chain."""
+        """Bonds, and what holds together the pieces that they leave of each chain.
+
+        Without any bonds (Cα models) these are neighbors in the sequence.
+        """
         bonds = self.bonds
-        if len(bonds):
-            return bonds
-        chains = np.array([atom.residue.chain.index for atom in self.topology.atoms])
-        first = np.flatnonzero(chains[:-1] == chains[1:])
-        return np.stack([first, first + 1], axis=1)
+        return np.concatenate([bonds, _between_pieces(self.topology, bonds)])
 
     @property
     def unit(self) -> Literal["nm", "reduced"]:
@@ -120,6 +121,23 @@ class System:
             )
         except (KeyError, TypeError, IndexError) as error:
             raise ValueError(f"the description of the system is damaged: {error!r}") from error
+
+
+def _between_pieces(topology: md.Topology, bonds: Int[np.ndarray, "n_bonds 2"]) -> Int[np.ndarray, "n_links 2"]:
+    """Link the first atom of each bonded piece of a chain to what stands before it.
+
+    There it is the first atom of the same residue and piece that is linked: Cα to Cα where Cα and Cβ are selected.
+    """
+    atoms = list(topology.atoms)
+    chains = np.array([atom.residue.chain.index for atom in atoms], np.int64)
+    residues = np.array([atom.residue.index for atom in atoms], np.int64)
+    inside = bonds[chains[bonds[:, 0]] == chains[bonds[:, 1]]]
+    graph = coo_array((np.ones(len(inside), np.int8), (inside[:, 0], inside[:, 1])), shape=(len(atoms), len(atoms)))
+    n_pieces, piece = connected_components(graph, directed=False)
+    first = np.sort(np.unique(piece, return_index=True)[1])
+    first = first[(first > 0) & (chains[first] == chains[first - 1])]
+    _, heads, part = np.unique(residues * n_pieces + piece, return_index=True, return_inverse=True)
+    return np.stack([heads[part[first - 1]], first], axis=1)
 
 
 def system_of_file(

@@ -18,6 +18,10 @@ from mdtraj.utils import in_units_of, lengths_and_angles_to_box_vectors
 
 from mdvae.trajectory.topologies import open_text, parsed_pdb, pdb_models
 
+# Decimals and exponent; and what no number ends with, as every program writes two digits of an exponent.
+_NUMBER = re.compile(r"[+-]?\d*\.?(\d*)((?:[eE].*)?)")
+_HALF_NUMBER = re.compile(r"^[+-]?\.?$|[\d.][eE][+-]?\d?$")
+
 
 class TextFrame(NamedTuple):
     """One frame of a text file, in nm; time in ps."""
@@ -29,23 +33,31 @@ class TextFrame(NamedTuple):
 
 def xyz_frames(path: Path) -> Iterator[TextFrame]:
     """Frames of an XYZ file, written in Å."""
+    rows: list[str] = []
     with open_text(path) as file:
         while header := _next_line(file):
             n_atoms = int(header)
             _rows(file, 1)
-            rows = [row.split()[1:4] for row in _rows(file, n_atoms)]
-            yield TextFrame(_in_nm(np.array(rows, np.float64).reshape(n_atoms, 3)), None, None)
+            rows = _last_rows(file, n_atoms, rows[-1:])
+            numbers = [row.split()[1:4] for row in rows]
+            if any(len(row) < 3 for row in numbers):
+                raise ValueError("a line holds fewer than a name and three coordinates")
+            yield TextFrame(_in_nm(np.array(numbers, np.float64).reshape(n_atoms, 3)), None, None)
 
 
 def gro_frames(path: Path) -> Iterator[TextFrame]:
     """Frames of a GRO file, written in nm."""
+    last: list[str] = []
     with open_text(path) as file:
         while title := file.readline():
             if not title.strip() and not (title := _next_line(file)):
                 return
             n_atoms = int(_rows(file, 1)[0])
             rows = _rows(file, n_atoms)
-            box = [float(value) for value in _rows(file, 1)[0].split()]
+            last = _last_rows(file, 1, last)
+            box = [float(value) for value in last[0].split()]
+            if not last[0].endswith("\n") and len(box) not in (3, 9):
+                raise EOFError
             time = re.findall(r"t= *(-?\d+\.?\d*)", title)
             yield TextFrame(_gro_positions(rows), _gro_cell(box), float(time[-1]) if time else None)
 
@@ -66,14 +78,18 @@ def _gro_cell(box: list[float]) -> Float[np.ndarray, "3 3"]:
 
 def lammps_frames(path: Path) -> Iterator[TextFrame]:
     """Frames of a LAMMPS dump in units of Å, atoms in the order of their ids."""
+    rows: list[str] = []
     with open_text(path) as file:
         while first := _next_line(file):
+            if first != "ITEM: TIMESTEP" and "ITEM: TIMESTEP".startswith(first):
+                raise EOFError
             if not first.startswith("ITEM: TIMESTEP"):
                 raise ValueError("expected a line 'ITEM: TIMESTEP'")
             n_atoms = int(_rows(file, 3)[2])
             low, cell = _lammps_cell(_rows(file, 4))
             names = _rows(file, 1)[0].split()[2:]
-            table = [row.split() for row in _rows(file, n_atoms)]
+            rows = _last_rows(file, n_atoms, rows[-1:])
+            table = [row.split() for row in rows]
             yield TextFrame(_in_nm(_lammps_positions(names, table, low, cell)), _in_nm(cell), None)
 
 
@@ -176,9 +192,53 @@ def _in_nm(lengths: np.ndarray) -> np.ndarray:
 def _rows(file: TextIOWrapper, n: int) -> list[str]:
     """Exactly ``n`` lines, the last one complete."""
     rows = list(islice(file, n))
-    if len(rows) < n:
+    if len(rows) < n or not all(row.endswith("\n") for row in rows[-1:]):
         raise EOFError
     return rows
+
+
+def _last_rows(file: TextIOWrapper, n: int, before: list[str]) -> list[str]:
+    """Exactly the ``n`` lines that end a frame; the last one may lack its line break, but nothing else.
+
+    Parameters
+    ----------
+    file : TextIOWrapper
+    n : int
+    before : list of str
+        Lines of the same kind, of the frame before.
+    """
+    rows = list(islice(file, n))
+    if len(rows) < n or (rows and not rows[-1].endswith("\n") and _is_cut(rows[-1], before + rows[:-1])):
+        raise EOFError
+    return rows
+
+
+def _is_cut(line: str, others: list[str]) -> bool:
+    """Whether a line without its line break lacks more: fields, digits or blanks that all others have."""
+    fields = line.split()
+    if not fields or _HALF_NUMBER.search(fields[-1]):
+        return True
+    if not others:
+        # The number before the last one has to do.
+        return len(fields) > 1 and _is_shorter(fields[-1], fields[-2:-1])
+    tables = [other.split() for other in others]
+    return (
+        len(fields) < min(len(table) for table in tables)
+        or _is_shorter(fields[-1], [table[len(fields) - 1] for table in tables if len(table) >= len(fields)])
+        or (not line[-1].isspace() and all(other.removesuffix("\n")[-1:].isspace() for other in others))
+    )
+
+
+def _is_shorter(number: str, others: list[str]) -> bool:
+    """Whether a number has fewer decimals, or less of an exponent, than any other."""
+    digits = [_digits(other) for other in others]
+    return any(mine < min(theirs) for mine, theirs in zip(_digits(number), zip(*digits, strict=True), strict=False))
+
+
+def _digits(number: str) -> tuple[int, int]:
+    """Lengths of the decimals and of the exponent."""
+    match = _NUMBER.fullmatch(number)
+    return (len(match[1]), len(match[2])) if match else (0, 0)
 
 
 def _next_line(file: TextIOWrapper) -> str:

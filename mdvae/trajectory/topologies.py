@@ -137,6 +137,11 @@ def pdb_models(path: Path) -> Iterator[str]:
 
     Models end at ENDMDL, or at END where a program (VMD) writes no MODEL. mdtraj would hold all models
     as Python objects, and give every model the cell of the last.
+
+    Raises
+    ------
+    EOFError
+        The file ends in the middle of an atom.
     """
     cell, lines = "", []
     with open_text(path) as file:
@@ -149,7 +154,10 @@ def pdb_models(path: Path) -> Iterator[str]:
             elif record in ("ENDMDL", "END") and lines:
                 yield cell + "".join(lines) + "END\n"
                 lines = []
-    if any(line[:4] != "TER " for line in lines):
+    atoms = [line for line in lines if line[:3] != "TER"]
+    if atoms:
+        if not atoms[-1].endswith("\n") and len(atoms[-1]) < min([80, *(len(line.rstrip()) for line in atoms[:-1])]):
+            raise EOFError("it is cut off in the middle of a line")
         yield cell + "".join(lines) + "END\n"
 
 
@@ -366,8 +374,15 @@ def masses_of(topology: md.Topology) -> tuple[Float[np.ndarray, " n_atoms"], int
 
 
 def subset(topology: md.Topology, indices: Sequence[int] | np.ndarray) -> md.Topology:
-    """Topology of some of the atoms, with their bonds."""
-    return topology.subset([int(i) for i in indices])
+    """Topology of some of the atoms, with their bonds, numbered anew.
+
+    mdtraj keeps the old serials but counts positions in the CONECT records of a PDB: other programs would draw bonds
+    between the wrong atoms.
+    """
+    chosen = topology.subset([int(i) for i in indices])
+    for atom in chosen.atoms:
+        atom.serial = atom.index + 1
+    return chosen
 
 
 def _int(value: Any) -> int | None:

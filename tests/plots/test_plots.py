@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -11,8 +10,9 @@ from matplotlib.figure import Figure
 from scipy.stats import wasserstein_distance
 
 from mdvae import plots
+from mdvae.history import History
 from mdvae.plots.projection import principal_view
-from mdvae.plots.style import quantity, robust_limits
+from mdvae.plots.style import OKABE_ITO, quantity, robust_limits
 
 
 def chain(n_frames, n_atoms, dim, scale=1.0, seed=0):
@@ -32,7 +32,11 @@ def make_history(n=40, validation=True, first=50.0):
     terms = {"loss": loss, "kl": kl, "reconstruction": loss - kl}
     if validation:
         terms |= {f"validation_{name}": values + 0.5 for name, values in list(terms.items())}
-    return SimpleNamespace(terms=terms, best_epoch=n - 1)
+    return history_of(terms, best_epoch=n - 1)
+
+
+def history_of(terms, best_epoch=0):
+    return History(terms, best_epoch, stopped="all epochs done", n_training=90, n_validation=10, seconds=1.0)
 
 
 def lines(ax):
@@ -51,6 +55,9 @@ FIGURES = {
     "latent 2-D": lambda: plots.latent_trajectory(chain(1, 50, 2)[0], np.arange(50.0) * 1e6, "ns"),
     "latent 8-D": lambda: plots.latent_trajectory(chain(1, 50, 8)[0] * 1e3),
     "latent, one frame": lambda: plots.latent_trajectory(np.zeros((1, 2))),
+    "latent, 8 trajectories": lambda: plots.latent_trajectory(chain(1, 80, 2)[0], trajectory=np.arange(80) // 10),
+    "latent, 18 trajectories": lambda: plots.latent_trajectory(chain(1, 90, 2)[0], trajectory=np.arange(90) // 5),
+    "latent 1-D, 2 trajectories": lambda: plots.latent_trajectory(chain(1, 8, 1)[0], trajectory=np.arange(8) // 4),
     "conformations 2-D": lambda: plots.conformations(
         chain(50, 12, 2), chain(9, 12, 2, seed=1), chain_bonds(12), "reduced"
     ),
@@ -75,6 +82,9 @@ FIGURES = {
         chain(1, 5, 3)[0], chain(1, 5, 3)[0], chain_bonds(5), np.array([1.0, 0.5])
     ),
     "search": lambda: plots.search_path(np.linspace(2, 1, 60).reshape(3, 20), 1.1, answer=1, unit="reduced"),
+    "search, some invalid": lambda: plots.search_path(
+        np.linspace(2, 1, 1280).reshape(64, 20), 1.1, answer=1, valid=np.arange(64) < 44, unit="reduced"
+    ),
 }
 
 
@@ -147,7 +157,7 @@ class TestLossCurves:
         assert "validation" not in lines(ax)
 
     def test_missing_term(self):
-        history = SimpleNamespace(terms={"loss": np.ones(3)}, best_epoch=0)
+        history = history_of({"loss": np.ones(3)})
         with pytest.raises(ValueError, match="no 'kl'; it has loss"):
             plots.loss_curves(history)
 
@@ -182,13 +192,64 @@ class TestLatentTrajectory:
     def test_one_coordinate_over_time(self, rng):
         z, time = rng.normal(size=(30, 1)), np.arange(30.0)
         ax = plots.latent_trajectory(z, time).axes[0]
-        np.testing.assert_array_equal(ax.collections[0].get_offsets(), np.column_stack([time, z[:, 0]]))
+        drawn = ax.collections[0].get_offsets()
+        np.testing.assert_array_equal(drawn[np.argsort(drawn[:, 0])], np.column_stack([time, z[:, 0]]))
         assert ax.get_xlabel() == "Time (ps)"
 
     def test_many_frames_are_thinned_evenly(self, rng):
         z = rng.normal(size=(250_000, 2)).astype(np.float32)
         frames = np.sort(plots.latent_trajectory(z).axes[0].collections[0].get_array())
         np.testing.assert_array_equal(frames, np.arange(0, 250_000, 3))
+
+    def test_up_to_eight_trajectories_have_colors_of_their_own(self, rng):
+        from matplotlib.colors import to_hex
+
+        z, runs = rng.normal(size=(80, 2)), np.arange(80) // 10
+        ax = plots.latent_trajectory(z, trajectory=runs).axes[0]
+        points = ax.collections[0]
+        drawn = {
+            tuple(at): to_hex(color).upper()
+            for at, color in zip(points.get_offsets(), points.get_facecolors(), strict=True)
+        }
+        assert drawn == {tuple(at): OKABE_ITO[run] for at, run in zip(z, runs, strict=True)}
+        assert len(set(OKABE_ITO)) == 8
+        legend = ax.get_legend()
+        named = {text.get_text(): dot for text, dot in zip(legend.get_texts(), legend.legend_handles, strict=True)}
+        assert {name: dot.get_color() for name, dot in named.items()} == {
+            f"run {i + 1}": color for i, color in enumerate(OKABE_ITO)
+        }
+        assert not ax.child_axes
+
+    def test_more_trajectories_are_colored_on_a_scale(self, rng):
+        z, runs = rng.normal(size=(90, 2)), np.arange(90) // 5
+        ax = plots.latent_trajectory(z, np.arange(90.0), trajectory=runs).axes[0]
+        points = ax.collections[0]
+        drawn = dict(zip(map(tuple, points.get_offsets()), points.get_array(), strict=True))
+        assert drawn == {tuple(at): run + 1 for at, run in zip(z, runs, strict=True)}
+        assert ax.child_axes[0].get_ylabel() == "Trajectory"
+        assert ax.get_legend() is None
+
+    def test_a_single_trajectory_is_colored_by_time(self, rng):
+        time = np.arange(10.0)
+        ax = plots.latent_trajectory(rng.normal(size=(10, 2)), time, trajectory=np.full(10, 3)).axes[0]
+        assert ax.child_axes[0].get_ylabel() == "Time (ps)"
+
+    def test_trajectories_of_one_coordinate(self, rng):
+        z = rng.normal(size=(10, 1))
+        ax = plots.latent_trajectory(z, trajectory=np.arange(10) // 5).axes[0]
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == ["run 1", "run 2"]
+        drawn = ax.collections[0].get_offsets()
+        np.testing.assert_array_equal(drawn[np.argsort(drawn[:, 0])], np.column_stack([np.arange(10), z[:, 0]]))
+
+    @pytest.mark.parametrize("runs", [None, np.arange(40_000) // 10_000, np.arange(40_000) // 1000])
+    def test_density_of_many_frames_is_seen(self, rng, runs):
+        few, many = (
+            plots.latent_trajectory(z, trajectory=None if runs is None else runs[:: 40_000 // len(z)])
+            for z in (rng.normal(size=(100, 2)), rng.normal(size=(40_000, 2)))
+        )
+        few, many = few.axes[0].collections[0], many.axes[0].collections[0]
+        assert many.get_sizes()[0] < few.get_sizes()[0] / 2
+        assert many.get_alpha() <= 0.15 < 0.5 < few.get_alpha()
 
     def test_composes_also_in_a_subfigure(self, rng):
         host = Figure()
@@ -218,7 +279,7 @@ class TestConformations:
         figure = plots.conformations(chain(101, 5, 2), chain(9, 5, 2), chain_bonds(5), n_show=11)
         expected = chain(101, 5, 2)[::10][:, chain_bonds(5)].reshape(-1, 2, 2)
         np.testing.assert_allclose(segments(figure.axes[0].collections[0]), expected)
-        assert figure.axes[0].get_title() == "Training (11 of 101 frames)"
+        assert figure.axes[0].get_title() == "Training (11 frames shown)"
 
     def test_both_panels_share_the_projection_of_the_training_mean(self):
         training = chain(20, 6, 3) + 5.0
@@ -234,6 +295,16 @@ class TestConformations:
         figure = plots.conformations(training, training, np.array([[0, 1]]))
         dots = figure.axes[0].collections[1].get_offsets()
         np.testing.assert_allclose(dots, training[:, 2:].reshape(-1, 2))
+
+    def test_lines_of_many_atoms_are_thin(self):
+        widths = []
+        for n_atoms in (12, 300, 3341):
+            frames = chain(2, n_atoms, 3)
+            overlay, highlight = plots.conformations(frames, frames, chain_bonds(n_atoms)).axes[0].collections[:2]
+            widths.append((overlay.get_linewidths()[0], highlight.get_linewidths()[0]))
+        assert widths[0] == widths[1]
+        assert widths[2] == (0.25, 0.25)
+        assert min(widths[0]) > 0.4
 
     def test_nothing_to_show(self):
         with pytest.raises(ValueError, match="at least one frame"):
@@ -350,6 +421,29 @@ class TestSearchPath:
         assert ax.get_xlabel() == "Optimization step"
         assert ax.get_ylabel() == "RMSD (Å)"
 
+    def test_valid_and_invalid_starts_are_drawn_apart(self, rng):
+        values, valid = rng.random((64, 20)), rng.permutation(64) < 44
+        ax = plots.search_path(values, 0.3, answer=int(np.argmax(valid)), valid=valid).axes[0]
+        drawn = ax.get_lines()
+        for group, expected in ((drawn[:44], values[valid]), (drawn[44:64], values[~valid])):
+            np.testing.assert_array_equal([line.get_ydata() for line in group], expected)
+            assert len({(line.get_color(), line.get_linestyle()) for line in group}) == 1
+        assert drawn[0].get_color() != drawn[44].get_color()
+        assert (drawn[0].get_linestyle(), drawn[44].get_linestyle()) == ("-", "--")
+        names = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert names == ["44 valid starts", "20 invalid starts", "answer", "best training frame"]
+
+    def test_the_legend_is_above_the_data(self, rng):
+        figure = FIGURES["search, some invalid"]()
+        figure.draw_without_rendering()
+        ax = figure.axes[0]
+        assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
+
+    @pytest.mark.parametrize(("valid", "name"), [(True, "5 valid starts"), (False, "5 invalid starts")])
+    def test_all_starts_alike(self, rng, valid, name):
+        ax = plots.search_path(rng.random((5, 20)), valid=np.full(5, valid)).axes[0]
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == [name]
+
     def test_the_training_frame_is_within_the_scale(self):
         low, high = plots.search_path(np.full((2, 5), 1.0), 4.0).axes[0].get_ylim()
         assert low < 1.0
@@ -388,10 +482,10 @@ class TestSaveFigure:
 
         def fail(self, path, **options):
             path.write_text("half")
-            raise OSError("disk full")
+            raise OSError(28, "disk full")
 
         monkeypatch.setattr(Figure, "savefig", fail)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(OSError, match=r"cannot write .*a\.png: disk full"):
             plots.save_figure(Figure(), target)
         assert list(tmp_path.iterdir()) == [target]
         assert target.read_text() == "old"
@@ -399,7 +493,7 @@ class TestSaveFigure:
     @pytest.mark.parametrize(
         ("name", "error", "message"),
         [
-            ("missing/a.png", FileNotFoundError, "the folder '.*missing' does not exist"),
+            ("missing/a.png", FileNotFoundError, "there is no folder .*missing"),
             ("a.xyz", ValueError, r"must end in \.pdf, \.png, \.svg"),
             ("", IsADirectoryError, "it is a folder"),
         ],

@@ -259,11 +259,10 @@ def frame_ends(ending, folder):
 def test_cut_off_files(ending, folder, capfd):
     start, end = frame_ends(ending, folder)
     whole = (folder / f"run.{ending}").read_bytes()
-    # Mid-line, a number may have lost its last digits unnoticed: text is cut at line ends.
     cuts = [start + 4, start + 30, start + 70, (start + end) // 2, end - 4]
     if ending in ("xyz", "gro", "lammpstrj"):
         breaks = [i + 1 for i in range(start, end - 1) if whole[i : i + 1] == b"\n"]
-        cuts = [breaks[0], breaks[1], breaks[5], breaks[-1]]
+        cuts = [breaks[0], breaks[1], breaks[5], breaks[-1], *range(start + 1, end - 1, 7)]
     for cut in cuts:
         path = folder / f"cut.{ending}"
         path.write_bytes(whole[:cut])
@@ -274,6 +273,88 @@ def test_cut_off_files(ending, folder, capfd):
         assert read(path, top=folder / "top.pdb", alignment="none").lengths == (8,)
     out = capfd.readouterr()
     assert (out.out, out.err) == ("", "")
+
+
+TEXT = ["xyz", "gro", "lammpstrj", "pdb"]
+
+
+def plain_text(ending, folder, n_frames):
+    """The first frames of a text file; of a PDB file without what follows its atoms."""
+    lines = (folder / f"run.{ending}").read_bytes().splitlines(keepends=True)
+    if ending == "pdb":
+        atoms = [i for i, line in enumerate(lines) if line.startswith(b"ATOM")]
+        return b"".join(lines[: atoms[15 * n_frames - 1] + 1])
+    return b"".join(lines[: {"xyz": 17, "gro": 18, "lammpstrj": 24}[ending] * n_frames])
+
+
+@pytest.mark.parametrize("n_frames", [1, 3])
+@pytest.mark.parametrize("ending", TEXT)
+def test_text_cut_within_its_last_line(ending, n_frames, folder):
+    whole = plain_text(ending, folder, n_frames)
+    path = folder / f"cut.{ending}"
+    path.write_bytes(whole)
+    expected = read(path, top=folder / "top.pdb", alignment="none")
+    for cut in range(1, 16):
+        path.write_bytes(whole[:-cut])
+        if cut == 1 or not whole[-cut:].strip():
+            found = read(path, top=folder / "top.pdb", alignment="none")
+            np.testing.assert_array_equal(found.coordinates, expected.coordinates)
+            continue
+        where = f"frame, after {n_frames - 1} whole frames"
+        with pytest.raises(ValueError, match=rf"cut off in the middle of a ({where}|line)"):
+            read(path, top=folder / "top.pdb")
+
+
+@pytest.mark.parametrize("ending", ["gro", "pdb"])
+def test_topology_cut_within_its_last_line(ending, folder):
+    path = folder / f"cut.{ending}"
+    path.write_bytes(plain_text(ending, folder, 1)[:-8])
+    with pytest.raises(ValueError, match=r"cut off in the middle of a (frame|line)"):
+        read(path)
+
+
+@pytest.mark.parametrize("ending", ["gro", "lammpstrj"])
+def test_text_of_a_tilted_cell_cut_within_its_last_line(ending, rng, tmp_path):
+    known = make_peptide(rng, n_frames=2, cell=[[4, 0, 0], [0.8, 4.2, 0], [-0.6, 0.7, 4.4]])
+    whole = write(known, tmp_path / f"run.{ending}").read_bytes()
+    path = tmp_path / f"cut.{ending}"
+    for cut in range(2, 80, 3):
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(ValueError, match="cut off in the middle of a frame, after 1 whole frames"):
+            read(path, top=known.topology)
+
+
+# Lines of numbers as programs write them; the last without a line break.
+LAST_LINES = {
+    "C 0 0 0|C 1 0.5 1.25|C 2.5 1.5 1": True,
+    "C 0 0 0|C 1 0.5 1.25|C 2.5 1.5 -": False,
+    "C 0 0 0|C 1 0.5 1.25|C 2.5 1.5 1.2e-0": False,
+    "C 0.1 0 0.1|C 1 0.5 1.25|C 2.5 1.5 1": False,
+    "C 0.1 0 1.0e-05|C 1 0.5 1.2e+00|C 2.5 1.5 1.5": False,
+    "C 0.1 0 1.0e-05|C 1 0.5 1.2e+00|C 2.5 1.5 1.5e-01": True,
+    "C 0.1 0 1.0 |C 1 0.5 1.2 |C 2.5 1.5 1.25": False,
+    "C 0.1 0 1.0 |C 1 0.5 1.2 |C 2.5 1.5 1.25 ": True,
+    "C 0.1 0 1.0 5|C 1 0.5 1.2 5|C 2.5 1.5 1.2": False,
+}
+
+
+@pytest.mark.parametrize("lines", LAST_LINES)
+def test_last_lines(lines, tmp_path):
+    path = tmp_path / "run.xyz"
+    path.write_text("3\n\n" + lines.replace("|", "\n"))
+    top = peptide(1).subset([0, 1, 2])
+    if LAST_LINES[lines]:
+        read(path, top=top, alignment="none")
+    else:
+        with pytest.raises(ValueError, match="cut off in the middle of a frame, after 0 whole frames"):
+            read(path, top=top, alignment="none")
+
+
+def test_lines_without_coordinates_are_said(tmp_path):
+    path = tmp_path / "run.xyz"
+    path.write_text("2\n\nC 0.1 0.2 0.3\nC 0.1 0.2\n")
+    with pytest.raises(ValueError, match="a line holds fewer than a name and three coordinates"):
+        read(path, top=peptide(1).subset([0, 1]))
 
 
 def test_dcd_that_promises_too_much(folder):

@@ -48,6 +48,7 @@ def test_equals_mdtraj_for_every_chunk_and_stride(ending, rng, tmp_path, top):
             found, chunks = unposed(path, system=frames.system, chunk=chunk, stride=stride)
             np.testing.assert_array_equal(found, expected.xyz[::stride])
             assert all(len(part.coordinates) <= (chunk or 11) for part in chunks)
+            assert np.concatenate([part.frames for part in chunks]).tolist() == list(range(0, 11, stride))
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -127,6 +128,42 @@ def test_borders_are_kept(rng, tmp_path, top):
     assert [(chunk.trajectory, len(chunk.coordinates)) for chunk in chunks] == [
         (0, 2), (0, 1), (1, 2), (1, 2), (1, 1), (2, 1),
     ]  # fmt: skip
+
+
+def test_frames_are_counted_in_each_source(rng):
+    arrays = [rng.normal(size=(n, 4, 3)) for n in (23, 11)]
+    system = read(arrays, alignment="none").system
+    chunks = list(stream(arrays, system=system, stride=10, chunk=4))
+    assert [(part.trajectory, part.frames.tolist()) for part in chunks] == [
+        (0, [0]), (0, [10]), (0, [20]), (1, [0]), (1, [10]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("times", "timed"),
+    [
+        (np.zeros(11), [False] * 3),
+        (np.r_[:7, 2:6], [True, False, False]),
+        (np.r_[:4, 3:10], [True, False, False]),
+        (np.r_[:10, np.nan], [True, True, False]),
+        (np.arange(11), [True] * 3),
+    ],
+)
+def test_streamed_times_end_where_they_do_not_increase(times, timed, rng, tmp_path, top):
+    path = write(make_peptide(rng, time=times), tmp_path / "run.xtc")
+    system = read(path, top=top, alignment="none").system
+    chunks = list(stream([path, path], system=system, chunk=4))
+    assert [part.time is not None for part in chunks] == 2 * timed
+    for part in chunks:
+        if part.time is not None:
+            np.testing.assert_allclose(part.time, times[part.frames])
+
+
+def test_atoms_on_one_line_need_no_orientation(rng):
+    direction = rng.normal(size=(50, 1, 3))
+    frames = read(direction * np.array([[-0.5], [0.5]]), alignment="none")
+    assert frames.report.n_jumps > 0
+    assert frames.report.better_alignment is None
 
 
 @pytest.mark.parametrize("times", [np.zeros(11), np.arange(11)[::-1], np.full(11, np.nan)])

@@ -7,7 +7,7 @@ import pytest
 
 from mdvae.trajectory import System, bead_topology, read
 
-from .conftest import make_peptide
+from .conftest import make_peptide, peptide
 
 
 def odd_trajectory(rng):
@@ -85,3 +85,49 @@ def test_beads():
     topology = bead_topology(3)
     assert [str(atom) for atom in topology.atoms] == ["BEA1-B1", "BEA2-B2", "BEA3-B3"]
     assert (topology.n_chains, topology.n_residues, topology.n_bonds) == (1, 3, 2)
+
+
+class TestLinks:
+    @staticmethod
+    def links(topology, select="all"):
+        rng = np.random.default_rng(0)
+        frames = rng.normal(size=(3, topology.n_atoms, 3)).astype(np.float32)
+        return read(md.Trajectory(frames, topology), select=select, alignment="none").system.links.tolist()
+
+    @staticmethod
+    def two_chains(n_residues=3):
+        topology = peptide(n_residues, topology=peptide(n_residues))
+        topology.create_standard_bonds()
+        return topology
+
+    def test_whole_molecules_have_their_bonds(self):
+        topology = self.two_chains()
+        assert topology.n_bonds == 2 * (3 * 4 + 2)
+        bonds = [[bond[0].index, bond[1].index] for bond in topology.bonds]
+        assert self.links(topology) == bonds
+
+    def test_no_bonds_leave_neighbors_in_the_sequence(self):
+        assert self.links(self.two_chains(), "name CA") == [[0, 1], [1, 2], [3, 4], [4, 5]]
+        assert self.links(peptide(2)) == [[i, i + 1] for i in range(9)]
+
+    def test_residues_in_pieces_are_linked(self):
+        links = self.links(self.two_chains(), "name CA or name CB")
+        bonds, between = links[:6], links[6:]
+        assert bonds == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
+        assert between == [[0, 2], [2, 4], [6, 8], [8, 10]]
+
+    def test_pieces_within_a_residue_are_linked(self):
+        # N and CA are bonded, O stands alone.
+        assert self.links(self.two_chains(2), "name N CA O")[4:] == [
+            [0, 2], [2, 3], [3, 5], [6, 8], [8, 9], [9, 11],
+        ]  # fmt: skip
+
+    def test_a_missing_residue_is_bridged(self):
+        links = self.links(self.two_chains(), "backbone and (resSeq 1 or resSeq 3)")
+        assert links[-2:] == [[0, 4], [8, 12]]
+
+    def test_bonds_between_chains_do_not_stand_in_for_links(self):
+        topology = peptide(2, topology=peptide(2)).subset([1, 6, 11, 16])
+        atoms = list(topology.atoms)
+        topology.add_bond(atoms[0], atoms[3])
+        assert self.links(topology) == [[0, 3], [0, 1], [2, 3]]

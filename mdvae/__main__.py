@@ -1,0 +1,5 @@
+"""``python -m mdvae``: the command line."""
+
+from mdvae.cli import entry
+
+entry()

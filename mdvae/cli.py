@@ -93,6 +93,8 @@ def _verb(function: Callable) -> Callable:
         except KeyboardInterrupt:
             typer.echo("mdvae: interrupted; nothing is left half-written", err=True)
             raise typer.Exit(_INTERRUPTED) from None
+        except typer.Exit:
+            raise  # a RuntimeError by birth, but no error
         except BrokenPipeError:
             # Whoever read the output has had enough of it; Python must not try to flush the rest.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

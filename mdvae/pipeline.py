@@ -171,9 +171,10 @@ def draw_figures(model: Model, frames: Frames, folder: str | os.PathLike, *, noi
     generated = np.asarray(generate(model, _N_SHOWN, noise=noise, seed=0).xyz)[..., :dim]
     # Reduced units have no picoseconds.
     time = frames.time if unit == "nm" else None
+    run = np.repeat(np.arange(len(frames.lengths)), frames.lengths)
     drawn = {
         "loss.png": plots.loss_curves(model.history),
-        "latent.png": plots.latent_trajectory(encode_posed(model, frames.coordinates), time=time),
+        "latent.png": plots.latent_trajectory(encode_posed(model, frames.coordinates), time=time, trajectory=run),
         "conformations.png": plots.conformations(training, generated, model.system.links, unit=unit),
         "distances.png": plots.distance_marginals(training, generated, unit=unit),
     }

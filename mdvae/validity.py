@@ -125,6 +125,8 @@ def fit_local_geometry(coordinates: Coordinates, bonds: Pairs) -> LocalGeometry:
     keep = bonded | (spread < _STIFF)
     some = _sample(coordinates)
     soft = bonded & (spread >= _STIFF)
+    # A few of them are links between pieces or molecules; only where they are the rule are the particles soft.
+    soft &= soft.sum() > bonded.sum() / 2
     shortest[soft] = np.maximum(shortest[soft], _usual_compression(some, near[soft], mean[soft]) * mean[soft])
     closest = np.array([_closest_contact(frame, near[keep]) for frame in some])
     finite = closest[np.isfinite(closest)]

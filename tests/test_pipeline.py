@@ -74,15 +74,56 @@ def test_latents_as_npy_csv_and_colvar(trained, chain, tmp_path):
     np.testing.assert_array_equal(table["frame"], [*range(30), *range(20)])
     np.testing.assert_allclose(table["z2"], expected[:, 1], rtol=1e-6)
     lines = (tmp_path / "COLVAR").read_text().splitlines()
+    assert lines[0] == "#! FIELDS time trajectory z1 z2 z3"
+    np.testing.assert_allclose(np.loadtxt(lines)[:, 2:], expected, rtol=1e-6)
+    for name in ("z.csv", "COLVAR"):
+        np.testing.assert_allclose(mdvae.read_latents(tmp_path / name), expected, rtol=1e-6)
+
+
+def test_colvar_of_one_trajectory_is_plumeds_own(trained, chain, tmp_path):
+    """Strided rows carry the numbers of the frames in their file."""
+    mdvae.write_latents(trained, chain[:30], tmp_path / "COLVAR", stride=10)
+    lines = (tmp_path / "COLVAR").read_text().splitlines()
     assert lines[0] == "#! FIELDS time z1 z2 z3"
-    np.testing.assert_allclose(np.loadtxt(lines)[:, 1:], expected, rtol=1e-6)
+    np.testing.assert_array_equal(np.loadtxt(lines)[:, 0], [0, 10, 20])
+
+
+def test_latents_do_not_replace_what_is_read(trained, chain, tmp_path):
+    np.save(tmp_path / "chain.npy", chain)
+    with pytest.raises(ValueError, match="is read here; choose another name"):
+        mdvae.write_latents(trained, tmp_path / "chain.npy", tmp_path / "chain.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "chain.npy"), chain)
+
+
+def test_frames_in_another_unit_are_noticed(trained, chain):
+    with pytest.warns(UserWarning, match="10 times the size of the training frames"):
+        mdvae.encode(trained, 10 * chain)
+
+
+def test_a_figure_that_fails_does_not_cost_the_model(chain, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("mdvae.plots.save_figure", fail)
+    with pytest.warns(UserWarning, match="not all figures could be drawn"):
+        model = mdvae.fit(chain, hidden=(8,), epochs=1, length_unit="reduced", figures=tmp_path / "figures")
+    assert model.history.n_epochs == 1
+
+
+def test_frames_of_another_model_are_refused(frames, chain):
+    model = mdvae.build(frames, hidden=(8,))
+    other = mdvae.read(chain, length_unit="reduced", alignment="principal")
+    with pytest.raises(ValueError, match="in another pose than the model's"):
+        mdvae.train(model, other, epochs=1)
+    with pytest.raises(ValueError, match="the model is of 6 atoms in 2-D and reduced units, the frames are of 5"):
+        mdvae.train(model, mdvae.read(chain[:, :5], length_unit="reduced"), epochs=1)
 
 
 def test_latents_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file of latent points"):
         mdvae.read_latents(tmp_path / "z.npy")
     (tmp_path / "z.npy").write_text("not an array")
-    with pytest.raises(ValueError, match=r"not an \.npy array"):
+    with pytest.raises(ValueError, match="holds no latent points; expected a"):
         mdvae.read_latents(tmp_path / "z.npy")
 
 

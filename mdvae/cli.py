@@ -145,7 +145,7 @@ def fit(
         Alignment, typer.Option(help="Turn frames onto the mean structure, onto their own principal axes, or not.")
     ] = Alignment.superposition,
     latent_dim: Annotated[int, typer.Option(help="Number of latent coordinates.")] = 2,
-    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "256,256,256",
+    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "128,128,128",
     activation: Annotated[str, typer.Option(help="silu, tanh, softplus or gelu.")] = "silu",
     likelihood: Annotated[
         Likelihood, typer.Option(help="Gaussian with learned widths, with a fixed one, or squared error.")

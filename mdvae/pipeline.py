@@ -46,7 +46,7 @@ def fit(
     center: str = "mass",
     alignment: str = "superposition",
     latent_dim: Whole = 2,
-    hidden: Sequence[int] = (256, 256, 256),
+    hidden: Sequence[int] = (128, 128, 128),
     activation: str = "silu",
     likelihood: str = "gaussian",
     width: Number | None = None,

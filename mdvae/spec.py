@@ -46,7 +46,7 @@ class Spec:
     alignment: str = "superposition"
     representation: str = "cartesian"
     latent_dim: int = 2
-    hidden: tuple[int, ...] = (256, 256, 256)
+    hidden: tuple[int, ...] = (128, 128, 128)
     activation: str = "silu"
     likelihood: str = "gaussian"
     width: float | None = None

@@ -1,8 +1,8 @@
 """Eigenvectors of one small symmetric matrix, without LAPACK.
 
 Cyclic Jacobi sweeps on scalars: under ``vmap`` every scalar is a batch, so the work is plain
-elementwise arithmetic that fuses, runs on any device, exports anywhere, and in float32 is more
-accurate than LAPACK's batched routine (which, besides, can hang when called from two threads).
+elementwise arithmetic that fuses, runs on any device and exports anywhere. (LAPACK's batched routine
+does none of that, and can hang when called from two threads.)
 Golub and Van Loan, Matrix Computations (2013), section 8.5.
 """
 

@@ -184,7 +184,7 @@ def test_gradient_of_the_aligned_frame_against_finite_differences(dim):
 def test_aligned_frame_does_not_change_when_the_frame_turns():
     """The derivative along a rigid turn vanishes: what makes an aligned coordinate a coordinate of shape."""
     frame, reference, weights = pair(3)
-    spin = jnp.asarray([[0.0, -1.0, 0.5], [1.0, 0.0, -0.3], [-0.5, 0.3, 0.0]])
+    spin = jnp.asarray([[0.0, -1.0, 0.5], [1.0, 0.0, -0.3], [-0.5, 0.3, 0.0]], frame.dtype)
     tangent = jax.jit(lambda x, change: jax.jvp(lambda x: aligned(x, reference, weights), (x,), (change,))[1])
     change = tangent(frame, frame @ spin.T)
     np.testing.assert_allclose(change, 0, atol=1e-5)

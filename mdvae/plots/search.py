@@ -81,7 +81,14 @@ def search_path(
     if answer is not None:
         ax.plot(steps, values[answer], color=VERMILION, lw=LINE_WIDTH, zorder=4, label="answer")
     if best_training is not None:
-        ax.axhline(best_training, color=BLACK, lw=0.8, ls=DASHES, zorder=3, label="best training frame")
+        ax.axhline(
+            best_training,
+            color=BLACK,
+            lw=0.8,
+            ls=DASHES,
+            zorder=3,
+            label="best training frame" if valid is None else "best valid training frame",
+        )
     _limit(ax, values, best_training)
     label_axes(ax, x="Optimization step", y=quantity(capitalized(observable), unit))
     # Four entries stand two by two.

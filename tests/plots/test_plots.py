@@ -431,7 +431,7 @@ class TestSearchPath:
         assert drawn[0].get_color() != drawn[44].get_color()
         assert (drawn[0].get_linestyle(), drawn[44].get_linestyle()) == ("-", "--")
         names = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert names == ["44 valid starts", "20 invalid starts", "answer", "best training frame"]
+        assert names == ["44 valid starts", "20 invalid starts", "answer", "best valid training frame"]
 
     def test_the_legend_is_above_the_data(self, rng):
         figure = FIGURES["search, some invalid"]()

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mdvae import plots, toys
+from mdvae import toys
 from mdvae.evaluation import Evaluation, evaluate
 from mdvae.latent import Minimum, generate, minimize
 from mdvae.model import Model, build
@@ -55,7 +55,7 @@ def run(folder: str | os.PathLike, *, seed: int = 0, progress: bool = True) -> s
     compact = minimize(model, radius_of_gyration, seed=seed)
     if compact.found:
         save_trajectory(compact.trajectory, folder / "compact.pdb", unit="reduced")
-    _draw(model, frames, compact, folder)
+    draw_figures(model, frames, folder, noise=True, compact=compact)
     return _table(frames, model, held_out, compact, folder, time.perf_counter() - started)
 
 
@@ -67,24 +67,6 @@ def _simulate(folder: Path, seed: int) -> None:
     save_trajectory(trajectory[0], folder / "polymer.pdb", unit="reduced")
     save_trajectory(trajectory[:_N_TRAINING], folder / "polymer.xtc", unit="reduced")
     save_trajectory(trajectory[_N_TRAINING:], folder / "polymer-held-out.xtc", unit="reduced")
-
-
-def _draw(model: Model, frames: Frames, compact: Minimum, folder: Path) -> None:
-    """The figures of any fit, and those of the search."""
-    draw_figures(model, frames, folder, noise=True)
-    answer = np.asarray(compact.candidates.xyz)[compact.index, :, : model.system.dim]
-    best = np.asarray(compact.best_training.xyz)[0, :, : model.system.dim]
-    values = (compact.best_training_value, float(compact.values[compact.index]))
-    figure = plots.compact_structures(best, answer, model.system.links, values, unit=model.system.unit)
-    plots.save_figure(figure, folder / "compact.png")
-    figure = plots.search_path(
-        compact.paths,
-        compact.best_valid_training_value,
-        answer=compact.index if compact.found else None,
-        valid=compact.valid,
-        unit=model.system.unit,
-    )
-    plots.save_figure(figure, folder / "search.png")
 
 
 def _table(frames: Frames, model: Model, held_out: Evaluation, compact: Minimum, folder: Path, seconds: float) -> str:

@@ -9,7 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -19,18 +19,24 @@ from mdvae import plots
 from mdvae._files import replacing
 from mdvae._keys import key_for
 from mdvae._types import Number, Whole
-from mdvae.latent import encode_chunks, generate
+from mdvae.latent import Minimum, encode_chunks, generate, minimize
 from mdvae.latent.encoding import encode_posed
 from mdvae.model import Model, build
+from mdvae.observables import radius_of_gyration
 from mdvae.spec import Spec
 from mdvae.training import check_settings, train
 from mdvae.trajectory import Chunk, Frames, read
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _log = logging.getLogger("mdvae")
 _WHICH = ["time", "trajectory"]
 
 # Generated conformations behind the figures: enough for smooth histograms.
 _N_SHOWN = 2000
+# A search that a figure can wait for, also for a protein.
+_SHORT_STARTS, _SHORT_STEPS = 16, 300
 
 
 def fit(
@@ -143,11 +149,19 @@ def _counting(enabled: bool) -> Iterator[Callable[[int], None]]:
         yield lambda n_frames: status.update(f"reading and aligning: {n_frames} frames")
 
 
-def draw_figures(model: Model, frames: Frames, folder: str | os.PathLike, *, noise: bool = False) -> list[Path]:
+def draw_figures(
+    model: Model,
+    frames: Frames,
+    folder: str | os.PathLike,
+    *,
+    noise: bool = False,
+    compact: Minimum | None = None,
+) -> list[Path]:
     """Draw a trained model beside the frames it was trained on.
 
-    Loss curves, latent trajectory coloured by time, training beside generated conformations, and marginals of
-    pair distances.
+    Loss curves, latent trajectory coloured by time, training beside generated conformations, marginals of pair
+    distances, the search for the most compact structure, and that structure beside the most compact training frame
+    (left out where no valid one was found).
 
     Parameters
     ----------
@@ -157,6 +171,8 @@ def draw_figures(model: Model, frames: Frames, folder: str | os.PathLike, *, noi
         Made if need be.
     noise : bool
         Whether the generated conformations are samples of the likelihood: see `generate`.
+    compact : Minimum, optional
+        Search for the smallest radius of gyration; a short one is made if it is left out.
 
     Returns
     -------
@@ -172,15 +188,37 @@ def draw_figures(model: Model, frames: Frames, folder: str | os.PathLike, *, noi
     # Reduced units have no picoseconds.
     time = frames.time if unit == "nm" else None
     run = np.repeat(np.arange(len(frames.lengths)), frames.lengths)
+    if compact is None:
+        compact = minimize(model, radius_of_gyration, n_starts=_SHORT_STARTS, n_steps=_SHORT_STEPS)
     drawn = {
         "loss.png": plots.loss_curves(model.history),
         "latent.png": plots.latent_trajectory(encode_posed(model, frames.coordinates), time=time, trajectory=run),
         "conformations.png": plots.conformations(training, generated, model.system.links, unit=unit),
         "distances.png": plots.distance_marginals(training, generated, unit=unit),
+        **_compact_figures(model, compact),
     }
     for name, figure in drawn.items():
         plots.save_figure(figure, folder / name)
     return [folder / name for name in drawn]
+
+
+def _compact_figures(model: Model, compact: Minimum) -> "dict[str, Figure]":
+    """Figures of a search for the smallest radius of gyration."""
+    unit, dim = model.system.unit, model.system.dim
+    reference = compact.best_valid_training_value
+    search = plots.search_path(
+        compact.paths,
+        reference if np.isfinite(reference) else None,
+        answer=compact.index if compact.found else None,
+        valid=compact.valid,
+        unit=unit,
+    )
+    if not compact.found:
+        return {"search.png": search}
+    best, answer = (np.asarray(found.xyz)[0, :, :dim] for found in (compact.best_training, compact.trajectory))
+    values = (compact.best_training_value, compact.value)
+    pair = plots.compact_structures(best, answer, model.system.links, values, unit=unit)
+    return {"search.png": search, "compact.png": pair}
 
 
 def write_latents(model: Model, source: Any, path: str | os.PathLike, **reading) -> int:

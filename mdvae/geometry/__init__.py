@@ -2,18 +2,26 @@
 
 from mdvae.geometry.centering import center, center_of_mass
 from mdvae.geometry.eigen import symmetric_eigen
+from mdvae.geometry.internal import angles, atoms_from_dihedrals, atoms_from_turns, dihedrals, distances, turns
 from mdvae.geometry.principal import gyration_tensor, principal_axes, principal_gap
-from mdvae.geometry.safe import safe_norm
+from mdvae.geometry.safe import safe_arctan2, safe_norm
 from mdvae.geometry.superposition import superposition_gap, superposition_rotation
 
 __all__ = [
+    "angles",
+    "atoms_from_dihedrals",
+    "atoms_from_turns",
     "center",
     "center_of_mass",
+    "dihedrals",
+    "distances",
     "gyration_tensor",
     "principal_axes",
     "principal_gap",
+    "safe_arctan2",
     "safe_norm",
     "superposition_gap",
     "superposition_rotation",
     "symmetric_eigen",
+    "turns",
 ]

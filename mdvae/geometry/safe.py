@@ -7,10 +7,11 @@ A ``where`` around the result alone would not do: the derivative of the discarde
 infinity times zero is NaN. So the *argument* is replaced first.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["safe_angle", "safe_norm", "safe_sqrt"]
+__all__ = ["safe_angle", "safe_arctan2", "safe_norm", "safe_sqrt"]
 
 
 def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -65,3 +66,23 @@ def safe_angle(u: Float[Array, "... dim"], v: Float[Array, "... dim"]) -> Float[
     opposite, adjacent = safe_norm(u_scaled - v_scaled), safe_norm(u_scaled + v_scaled)
     undefined = (opposite == 0) & (adjacent == 0)
     return 2 * jnp.arctan2(opposite, jnp.where(undefined, 1, adjacent))
+
+
+def safe_arctan2(y: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Angle of the point (x, y); at the origin it is zero, and so are its derivatives.
+
+    Parameters
+    ----------
+    y, x
+        Equal in shape.
+
+    Returns
+    -------
+    Array
+        In radians, from -pi to pi.
+    """
+    # The derivatives divide by the squared distance to the origin, which must not underflow.
+    size = jax.lax.stop_gradient(jnp.maximum(jnp.abs(x), jnp.abs(y)))
+    undefined = size == 0
+    size = jnp.where(undefined, 1, size)
+    return jnp.arctan2(jnp.where(undefined, 0, y / size), jnp.where(undefined, 1, x / size))

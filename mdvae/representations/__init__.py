@@ -2,5 +2,8 @@
 
 from mdvae.representations.base import AbstractRepresentation
 from mdvae.representations.cartesian import Cartesian
+from mdvae.representations.internal import Internal
+from mdvae.representations.statistics import Statistics, feature_statistics
+from mdvae.representations.tree import references
 
-__all__ = ["AbstractRepresentation", "Cartesian"]
+__all__ = ["AbstractRepresentation", "Cartesian", "Internal", "Statistics", "feature_statistics", "references"]

@@ -15,6 +15,16 @@ class AbstractRepresentation(eqx.Module):
     def n_features(self) -> int:
         """Length of the vector."""
 
+    @property
+    @abc.abstractmethod
+    def n_linear(self) -> int:
+        """How many of them, the first ones, are plain numbers; the others are cosines, then sines, of angles."""
+
+    @property
+    @abc.abstractmethod
+    def keeps_pose(self) -> bool:
+        """Whether a frame comes back where it was; if not, then up to a proper rotation and a shift."""
+
     @abc.abstractmethod
     def to_features(self, frame: Frame) -> Features:
         """Vector (n_features,) of an aligned frame (n_atoms, dim)."""

@@ -25,6 +25,16 @@ class Cartesian(AbstractRepresentation):
         """Atoms times dimensions."""
         return self.n_atoms * self.dim
 
+    @property
+    def n_linear(self) -> int:
+        """All of them."""
+        return self.n_features
+
+    @property
+    def keeps_pose(self) -> bool:
+        """Positions say where a frame stands."""
+        return True
+
     def to_features(self, frame: Frame) -> Features:
         """Rows of the frame, one after another."""
         return frame.reshape(-1)

@@ -1,7 +1,9 @@
 """The theory: likelihoods, priors, the auto-encoder, and what it optimizes."""
 
+from mdvae.vae.circular import GaussianVonMises
 from mdvae.vae.likelihoods import AbstractLikelihood, Gaussian, SquaredError
-from mdvae.vae.objectives import AbstractObjective, NegativeELBO
+from mdvae.vae.low_rank import LowRankGaussian
+from mdvae.vae.objectives import AbstractObjective, NegativeELBO, Penalized
 from mdvae.vae.priors import AbstractPrior, StandardNormal
 from mdvae.vae.vae import VAE
 
@@ -11,7 +13,10 @@ __all__ = [
     "AbstractObjective",
     "AbstractPrior",
     "Gaussian",
+    "GaussianVonMises",
+    "LowRankGaussian",
     "NegativeELBO",
+    "Penalized",
     "SquaredError",
     "StandardNormal",
 ]

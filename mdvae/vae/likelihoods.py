@@ -47,22 +47,25 @@ class AbstractLikelihood(eqx.Module):
 
 
 class Gaussian(AbstractLikelihood):
-    """Independent normal noise, its width fixed or learned, one a feature.
+    """Independent normal noise, its width fixed or learned, one a feature or one for all.
 
     Parameters
     ----------
     width : (n_features,)
         Standard deviations in the unit of the features; the start, where they are learned.
     learned : bool
+    shared : bool
+        Learn one factor for all widths. With equal widths every feature then counts the same, as in an RMSD; with
+        widths of their own those that are hard to predict count for less.
     """
 
     scale: Features
-    log_width: Features
+    log_width: Features | Scalar
     learned: bool = eqx.field(static=True)
 
-    def __init__(self, width: Features, *, learned: bool = True) -> None:
+    def __init__(self, width: Features, *, learned: bool = True, shared: bool = False) -> None:
         self.scale = width
-        self.log_width = jnp.zeros_like(width)
+        self.log_width = jnp.zeros((), width.dtype) if shared else jnp.zeros_like(width)
         self.learned = learned
 
     def width(self) -> Features:

@@ -1,6 +1,7 @@
 """What training minimizes."""
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -49,3 +50,29 @@ class NegativeELBO(AbstractObjective):
         surprise, kl = jax.vmap(one)(batch, jax.random.split(key, len(batch)))
         terms = {"reconstruction": jnp.mean(surprise), "kl": jnp.mean(kl), "beta": self.beta}
         return terms["reconstruction"] + self.beta * terms["kl"], terms
+
+
+class Penalized(AbstractObjective):
+    """An objective, plus a penalty on what the decoder makes of posterior means.
+
+    Parameters
+    ----------
+    objective : AbstractObjective
+    penalty : callable
+        Decoded features (n_batch, n_features) to one number each.
+    weight : scalar
+    """
+
+    objective: AbstractObjective
+    penalty: Callable
+    weight: Scalar
+
+    def __init__(self, objective: AbstractObjective, penalty: Callable, weight: float | Scalar) -> None:
+        self.objective, self.penalty = objective, penalty
+        self.weight = jnp.asarray(weight, jnp.float32)
+
+    def __call__(self, vae: VAE, batch: Batch, key: Key) -> tuple[Scalar, dict[str, Scalar]]:
+        """Loss and the objective's own terms, with ``penalty``."""
+        loss, terms = self.objective(vae, batch, key)
+        penalty = jnp.mean(self.penalty(jax.vmap(lambda x: vae.decode(vae.encode(x)))(batch)))
+        return loss + self.weight * penalty, terms | {"penalty": penalty}

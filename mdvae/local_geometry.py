@@ -1,0 +1,366 @@
+"""The local geometry of the training frames: what bonds, angles, centers and contacts look like in them.
+
+No force field and no table of radii. One pass over the frames gathers the distances of all pairs up to three bonds
+apart, the signed volume at each center with three or more neighbors, and how close pairs that are further apart come.
+Everything else that asks whether a structure could exist (`validity`), or makes it one that could (`restoration`), asks
+these numbers.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_array
+from scipy.spatial import KDTree
+
+Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+Pairs = Int[np.ndarray, "_ 2"]
+Bounds = Float[np.ndarray, "n 2"]
+
+# Pairs up to this many bonds apart have a distance of their own; all others are contacts.
+_NEAR = 3
+# A distance that spreads by less than this share of its mean is held: a bond, an angle, a torsion that does not turn.
+# Signed volumes are held below this share of the product of the three bonds; a center that flips spreads by more.
+_HELD_LENGTH, _HELD_VOLUME = 0.05, 0.3
+# More excess kurtosis than this says two states, such as a few cis bonds among trans ones: what is between the states
+# and the mean is then no guide. (A normal distribution has 0, an exponential one to both sides 3.)
+_TWO_STATES = 3.0
+# Bonds that the simulation constrains spread by what their file rounds off. No use in telling such lengths apart.
+_SMALLEST_SPREAD = 0.002
+# Bonds that spread by more than this share of their mean are soft.
+_SOFT_LENGTH = 0.1
+# Restored lengths lie within this many spreads of the mean; lengths that are further off than that many are broken.
+_USUAL_SPREADS, _BROKEN_SPREADS = 2.0, 5.0
+# Particles with soft bonds now and then come as close as they please, and a search for compact structures goes right
+# there. What two of three training frames keep is then the limit that a search has to keep as well.
+_USUAL_FRAMES = 1 / 3
+# Contacts are looked for within this multiple of the closest of all.
+_CONTACT_RANGE = 2.0
+# Atoms times frames, and frames, that the pass over contacts may look at.
+_CONTACT_BUDGET, _CONTACT_FRAMES = 2_000_000, 4000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Statistics:
+    """Distribution of each of some numbers over the training frames.
+
+    Parameters
+    ----------
+    mean, spread, smallest, largest : (n,)
+        In nm for lengths, nm³ for volumes; the spread is a standard deviation.
+    held : (n,)
+        Whether the number has one mean that it stays near, so that mean and spread say all about it.
+    """
+
+    mean: Float[np.ndarray, " n"]
+    spread: Float[np.ndarray, " n"]
+    smallest: Float[np.ndarray, " n"]
+    largest: Float[np.ndarray, " n"]
+    held: Bool[np.ndarray, " n"]
+
+    @property
+    def usual(self) -> Bounds:
+        """Two spreads around the mean where held, the range of the data elsewhere; (n, 2)."""
+        near = np.stack([self.mean - _USUAL_SPREADS * self.spread, self.mean + _USUAL_SPREADS * self.spread], axis=1)
+        return np.where(self.held[:, None], near, self._range)
+
+    @property
+    def allowed(self) -> Bounds:
+        """Five spreads around the mean where held, and the range of the data; (n, 2)."""
+        reach = np.where(self.held, _BROKEN_SPREADS * self.spread, 0.0)
+        wide = np.stack([self.mean - reach, self.mean + reach], axis=1)
+        low, high = self._range.T
+        return np.stack([np.minimum(low, wide[:, 0]), np.maximum(high, wide[:, 1])], axis=1)
+
+    @property
+    def _range(self) -> Bounds:
+        return np.stack([self.smallest, self.largest], axis=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LocalGeometry:
+    """What the training frames say about structures that could exist; lengths in nm (or reduced units).
+
+    Parameters
+    ----------
+    pairs : (n_pairs, 2)
+        All pairs up to three bonds apart.
+    separation : (n_pairs,)
+        How many bonds: 1, 2 or 3.
+    lengths : Statistics
+        Of their distances.
+    centers : (n_centers, 4)
+        A center and three of its neighbors; only centers that do not flip, and only in three dimensions.
+    volumes : Statistics
+        Of the signed volume (the triple product) that the three bonds span, nm³.
+    kinds : (n_atoms,)
+        Atoms of one kind have the same mass and neighbors of the same masses, however many: hydrogens on carbon and on
+        nitrogen differ, ends and middle of a chain do not.
+    closest : (n_kinds, n_kinds)
+        Closest approach of atoms of two kinds that are more than three bonds apart, in up to 4000 of the frames; 0
+        where two kinds never met.
+    thermal : float
+        Root mean square deviation of the frames from their mean structure.
+    soft_compression, soft_contact : float
+        Where most bonds are soft: the compression of the most compressed bond, as a share of its mean, and the closest
+        approach of atoms without a bond, that two of three frames keep. 0 elsewhere.
+    """
+
+    pairs: Pairs
+    separation: Int[np.ndarray, " n_pairs"]
+    lengths: Statistics
+    centers: Int[np.ndarray, "n_centers 4"]
+    volumes: Statistics
+    kinds: Int[np.ndarray, " n_atoms"]
+    closest: Float[np.ndarray, "n_kinds n_kinds"]
+    thermal: float
+    soft_compression: float
+    soft_contact: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Arrays and numbers by name."""
+        plain = dataclasses.asdict(self)
+        for name in ("lengths", "volumes"):
+            plain |= {f"{name}.{key}": value for key, value in plain.pop(name).items()}
+        return plain
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "LocalGeometry":
+        """Inverse of `to_dict`."""
+        plain: dict[str, Any] = {key: value for key, value in data.items() if "." not in key}
+        for name in ("lengths", "volumes"):
+            plain[name] = Statistics(**{k.split(".")[1]: v for k, v in data.items() if k.startswith(name + ".")})
+        plain |= {name: float(plain[name]) for name in ("thermal", "soft_compression", "soft_contact")}
+        return cls(**plain)
+
+    @functools.cached_property
+    def codes(self) -> Int[np.ndarray, " n_pairs"]:
+        """Near pairs as one whole number each, sorted."""
+        return np.sort(pair_codes(self.pairs, len(self.kinds)))
+
+    def strict(self) -> "LocalGeometry":
+        """The same with limits for a search: where bonds are soft, those that two of three training frames keep."""
+        bonded = self.separation == 1
+        least = np.where(bonded, self.soft_compression * self.lengths.mean, self.soft_contact)
+        smallest = np.where(self.lengths.held, self.lengths.smallest, np.maximum(self.lengths.smallest, least))
+        return dataclasses.replace(
+            self,
+            lengths=dataclasses.replace(self.lengths, smallest=np.minimum(smallest, self.lengths.largest)),
+            closest=np.maximum(self.closest, self.soft_contact),
+        )
+
+
+def fit_local_geometry(
+    coordinates: Coordinates, links: Pairs, masses: Float[np.ndarray, " n_atoms"] | None = None
+) -> LocalGeometry:
+    """Gather the statistics from training frames, block by block.
+
+    Parameters
+    ----------
+    coordinates : (n_frames, n_atoms, dim), nm
+    links : (n_links, 2)
+        Bonds, or what stands for them: neighbors in the sequence for Cα models and beads.
+    masses : (n_atoms,), optional
+        They tell atoms of different kinds apart; without them all are of one mass.
+
+    Returns
+    -------
+    LocalGeometry
+    """
+    n_atoms = coordinates.shape[1]
+    masses = np.ones(n_atoms) if masses is None else np.asarray(masses)
+    links = np.unique(np.sort(np.asarray(links, np.int64).reshape(-1, 2), axis=1), axis=0)
+    pairs, separation = _near_pairs(links, n_atoms)
+    lengths = _length_statistics(coordinates, pairs)
+    centers, volumes = _center_statistics(coordinates, links)
+    kinds = _kinds(links, masses)
+    some = _sample(coordinates)
+    bonded = separation == 1
+    soft = bonded & (lengths.spread >= _SOFT_LENGTH * lengths.mean)
+    is_soft = soft.sum() > bonded.sum() / 2
+    return LocalGeometry(
+        pairs=pairs,
+        separation=separation,
+        lengths=lengths,
+        centers=centers,
+        volumes=volumes,
+        kinds=kinds,
+        closest=_closest_approaches(some, pairs, kinds),
+        thermal=_thermal_spread(coordinates),
+        soft_compression=_soft_compression(some, pairs[soft], lengths.mean[soft]) if is_soft else 0.0,
+        soft_contact=_soft_contact(some, links) if is_soft else 0.0,
+    )
+
+
+def distances(coordinates: Coordinates, pairs: Pairs) -> Float[np.ndarray, "n_frames n_pairs"]:
+    """Distances of pairs, in nm."""
+    return np.linalg.norm(coordinates[:, pairs[:, 0]] - coordinates[:, pairs[:, 1]], axis=-1)
+
+
+def signed_volumes(
+    coordinates: Coordinates, centers: Int[np.ndarray, "n_centers 4"]
+) -> Float[np.ndarray, "n_frames n_centers"]:
+    """Triple product of the three bonds at each center, in nm³: its sign is the handedness."""
+    if not len(centers):  # as always in the plane, where there is no such product
+        return np.zeros((len(coordinates), 0))
+    a, b, c = (coordinates[:, centers[:, k]] - coordinates[:, centers[:, 0]] for k in (1, 2, 3))
+    return (a * np.cross(b, c)).sum(axis=-1)
+
+
+def pair_codes(pairs: Pairs, n_atoms: int) -> Int[np.ndarray, " n_pairs"]:
+    """One whole number a pair, for set operations."""
+    return pairs[:, 0] * n_atoms + pairs[:, 1]
+
+
+def contacts(tree: KDTree, radius: float, near_codes: Int[np.ndarray, " n_pairs"]) -> Pairs:
+    """Pairs within a radius that are not near pairs."""
+    pairs = tree.query_pairs(radius, output_type="ndarray").astype(np.int64)
+    return pairs[~_contained(pair_codes(pairs, tree.n), near_codes)]
+
+
+def _contained(values: np.ndarray, ordered: np.ndarray) -> Bool[np.ndarray, " n"]:
+    if not len(ordered):
+        return np.zeros(len(values), bool)
+    where = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return ordered[where] == values
+
+
+def _near_pairs(links: Pairs, n_atoms: int) -> tuple[Pairs, Int[np.ndarray, " n_pairs"]]:
+    """Pairs up to three bonds apart, and how many bonds that is."""
+    if not len(links):
+        return links, np.zeros(0, np.int64)
+    graph = coo_array((np.ones(len(links), np.int32), (links[:, 0], links[:, 1])), shape=(n_atoms, n_atoms)).tocsr()
+    # Powers of the adjacency matrix stay sparse, where a table of all path lengths would not.
+    step = (graph + graph.T).astype(bool).astype(np.int32)
+    codes = np.zeros(0, np.int64)
+    separation = np.zeros(0, np.int64)
+    reached = step
+    for n_bonds in range(1, _NEAR + 1):
+        i, j = (index.astype(np.int64) for index in reached.tocoo().coords)
+        new = np.setdiff1d((i * n_atoms + j)[i < j], codes)
+        codes = np.concatenate([codes, new])
+        separation = np.concatenate([separation, np.full(len(new), n_bonds)])
+        reached = ((reached @ step) > 0).astype(np.int32)
+    return np.stack([codes // n_atoms, codes % n_atoms], axis=1), separation
+
+
+def _length_statistics(coordinates: Coordinates, pairs: Pairs) -> Statistics:
+    mean, spread, kurtosis, smallest, largest = _moments(lambda x: distances(x, pairs), coordinates, len(pairs))
+    # What is within the smallest spread has one state, whatever the rounding of a file makes of its distribution.
+    one_state = (kurtosis < _TWO_STATES) | (spread <= _SMALLEST_SPREAD * mean)
+    spread = np.maximum(spread, _SMALLEST_SPREAD * mean)
+    held = (spread < _HELD_LENGTH * mean) & one_state
+    return Statistics(mean, spread, smallest, largest, held)
+
+
+def _center_statistics(coordinates: Coordinates, links: Pairs) -> tuple[Int[np.ndarray, "n_centers 4"], Statistics]:
+    """Centers that keep their handedness or their plane, and the volumes there."""
+    n_atoms, dim = coordinates.shape[1:]
+    neighbors = [np.concatenate([links[links[:, 0] == i, 1], links[links[:, 1] == i, 0]]) for i in range(n_atoms)]
+    some = [[i, *np.sort(them)[:3]] for i, them in enumerate(neighbors) if len(them) >= 3]
+    centers = np.array(some if dim == 3 else [], np.int64).reshape(-1, 4)
+    statistics = _moments(lambda x: signed_volumes(x, centers), coordinates, len(centers))
+    mean, spread, kurtosis, smallest, largest = statistics
+    bonds = [distances(_sample(coordinates), centers[:, [0, k]]).mean(axis=0) for k in (1, 2, 3)]
+    size = bonds[0] * bonds[1] * bonds[2]
+    one_state = (kurtosis < _TWO_STATES) | (spread <= 10 * _SMALLEST_SPREAD * size)
+    spread = np.maximum(spread, 10 * _SMALLEST_SPREAD * size)
+    rigid = spread < _HELD_VOLUME * size
+    volumes = Statistics(mean, spread, smallest, largest, one_state)
+    kept = Statistics(**{field.name: getattr(volumes, field.name)[rigid] for field in dataclasses.fields(volumes)})
+    return centers[rigid], kept
+
+
+def _kinds(links: Pairs, masses: Float[np.ndarray, " n_atoms"]) -> Int[np.ndarray, " n_atoms"]:
+    """Number of each atom's kind."""
+    rounded = np.round(masses.astype(np.float64), 1)
+    around: list[set[float]] = [set() for _ in rounded]
+    for i, j in links:
+        around[i].add(float(rounded[j]))
+        around[j].add(float(rounded[i]))
+    names = [(float(mass), *sorted(them)) for mass, them in zip(rounded, around, strict=True)]
+    number = {name: k for k, name in enumerate(sorted(set(names)))}
+    return np.array([number[name] for name in names], np.int64)
+
+
+def _moments(function, coordinates: Coordinates, n: int) -> tuple[np.ndarray, ...]:
+    """Mean, standard deviation, excess kurtosis, smallest and largest of each number, in one streaming pass."""
+    low, high, sums = np.full(n, np.inf), np.full(n, -np.inf), np.zeros((4, n))
+    if not n:
+        return (*sums[:3], low, high)
+    # Around the first frame, not around zero: powers of nearly equal numbers would cancel.
+    origin = function(coordinates[:1])[0].astype(np.float64)
+    for rows in _row_blocks(len(coordinates), n):
+        values = function(coordinates[rows]).astype(np.float64)
+        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
+        sums += [((values - origin) ** power).sum(axis=0) for power in (1, 2, 3, 4)]
+    m1, m2, m3, m4 = sums / len(coordinates)
+    variance = np.maximum(m2 - m1**2, 0.0)
+    fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
+    kurtosis = fourth / np.maximum(variance**2, np.finfo(float).tiny) - 3
+    return origin + m1, np.sqrt(variance), kurtosis, low, high
+
+
+def _thermal_spread(coordinates: Coordinates) -> float:
+    total, squares = np.zeros(coordinates.shape[1:]), np.zeros(coordinates.shape[1:])
+    for rows in _row_blocks(len(coordinates), coordinates[0].size):
+        block = coordinates[rows].astype(np.float64)
+        total += block.sum(axis=0)
+        squares += (block**2).sum(axis=0)
+    variance = squares / len(coordinates) - (total / len(coordinates)) ** 2
+    return float(np.sqrt(max(variance.sum(axis=1).mean(), 0.0)))
+
+
+def _row_blocks(n_rows: int, width: int) -> Iterator[slice]:
+    size = max(1, 2**21 // max(width, 1))
+    return (slice(first, first + size) for first in range(0, n_rows, size))
+
+
+def _sample(coordinates: Coordinates) -> Float[np.ndarray, "n_sampled n_atoms dim"]:
+    n = int(np.clip(_CONTACT_BUDGET // coordinates.shape[1], 100, _CONTACT_FRAMES))
+    return coordinates[np.unique(np.linspace(0, len(coordinates) - 1, n).astype(int))]
+
+
+def _closest_approaches(frames: Coordinates, near: Pairs, kinds: Int[np.ndarray, " n_atoms"]) -> np.ndarray:
+    n_kinds, codes = int(kinds.max()) + 1, np.sort(pair_codes(near, frames.shape[1]))
+    table = np.full((n_kinds, n_kinds), np.inf)
+    overall = min(_closest_contact(frame, codes) for frame in frames[:: max(1, len(frames) // 100)])
+    if not np.isfinite(overall):
+        return np.zeros_like(table)
+    for frame in frames:
+        pairs = contacts(KDTree(frame), _CONTACT_RANGE * overall, codes)
+        apart = distances(frame[None], pairs)[0]
+        np.minimum.at(table, (kinds[pairs[:, 0]], kinds[pairs[:, 1]]), apart)
+    table = np.minimum(table, table.T)
+    # Two kinds that never met: neither comes closer to anything than it ever did.
+    own = table.min(axis=1)
+    never = np.maximum(own[:, None], own[None])
+    return np.where(np.isfinite(table), table, np.where(np.isfinite(never), never, 0.0))
+
+
+def _closest_contact(frame: np.ndarray, near_codes: np.ndarray) -> float:
+    """Distance of the closest pair that is not near; infinity if there is none."""
+    tree = KDTree(frame)
+    diameter = float(np.linalg.norm(np.ptp(frame, axis=0)))
+    radius = max(diameter / max(len(frame), 2), 1e-6)
+    while True:
+        pairs = contacts(tree, radius, near_codes)
+        if len(pairs):
+            return float(distances(frame[None], pairs)[0].min())
+        if radius > diameter:
+            return np.inf
+        radius *= 1.6
+
+
+def _soft_compression(frames: Coordinates, bonds: Pairs, mean: np.ndarray) -> float:
+    return float(np.quantile((distances(frames, bonds) / mean).min(axis=1), _USUAL_FRAMES))
+
+
+def _soft_contact(frames: Coordinates, links: Pairs) -> float:
+    codes = np.sort(pair_codes(links, frames.shape[1]))
+    closest = np.array([_closest_contact(frame, codes) for frame in frames])
+    finite = closest[np.isfinite(closest)]
+    return float(np.quantile(finite, _USUAL_FRAMES)) if len(finite) else 0.0

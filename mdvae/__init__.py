@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from mdvae import observables, plots, toys
     from mdvae.evaluation import Evaluation, evaluate
     from mdvae.history import History
-    from mdvae.latent import Minimum, decode, encode, generate, minimize
+    from mdvae.latent import Minimum, decode, encode, generate, minimize, reconstruct
     from mdvae.model import Model, build
     from mdvae.pipeline import fit, read_latents, write_latents
     from mdvae.saving import load, save
@@ -28,6 +28,7 @@ _HOMES = {
     "encode": "latent",
     "generate": "latent",
     "minimize": "latent",
+    "reconstruct": "latent",
     "Model": "model",
     "build": "model",
     "fit": "pipeline",
@@ -65,6 +66,7 @@ __all__ = [
     "plots",
     "read",
     "read_latents",
+    "reconstruct",
     "save",
     "save_trajectory",
     "stream",

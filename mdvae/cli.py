@@ -11,14 +11,15 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 # Keyword arguments of the library that are options here.
 _OPTIONS = (
-    "top", "select", "stride", "chunk", "length_unit", "center", "alignment", "latent_dim", "activation", "likelihood",
-    "width", "beta", "epochs", "batch_size", "learning_rate", "patience", "n_starts", "n_steps", "method",
+    "top", "select", "stride", "chunk", "length_unit", "center", "alignment", "representation", "latent_dim",
+    "activation", "likelihood", "width", "rank", "beta", "epochs", "batch_size", "learning_rate", "patience",
+    "n_starts", "n_steps", "method", "restore", "strain_weight",
 )  # fmt: skip
 # What shells expect of a program that SIGINT has ended.
 _INTERRUPTED = 130
@@ -57,10 +58,19 @@ class Center(enum.StrEnum):
     geometry = "geometry"
 
 
+class Representation(enum.StrEnum):
+    """What the networks see of a frame."""
+
+    cartesian = "cartesian"
+    internal = "internal"
+
+
 class Likelihood(enum.StrEnum):
     """How the decoder's output is compared with a frame."""
 
     gaussian = "gaussian"
+    isotropic_gaussian = "isotropic_gaussian"
+    low_rank_gaussian = "low_rank_gaussian"
     fixed_gaussian = "fixed_gaussian"
     squared_error = "squared_error"
 
@@ -80,6 +90,9 @@ Chunk = Annotated[int | None, typer.Option(help="Frames read at once; chosen by 
 Unit = Annotated[LengthUnit | None, typer.Option(help="Unit of array files; nm if left out.")]
 Periodic = Annotated[bool, typer.Option(help="Make molecules whole that the periodic box has split.")]
 Seed = Annotated[int, typer.Option(help="One seed, one result.")]
+Restore = Annotated[
+    bool, typer.Option(help="Move decoded structures to the nearest ones with the bonds and contacts of the data.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 
 
@@ -144,18 +157,26 @@ def fit(
     alignment: Annotated[
         Alignment, typer.Option(help="Turn frames onto the mean structure, onto their own principal axes, or not.")
     ] = Alignment.superposition,
+    representation: Annotated[
+        Representation, typer.Option(help="Learn positions, or distances, angles and dihedral angles.")
+    ] = Representation.cartesian,
     latent_dim: Annotated[int, typer.Option(help="Number of latent coordinates.")] = 2,
     hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "128,128,128",
     activation: Annotated[str, typer.Option(help="silu, tanh, softplus or gelu.")] = "silu",
     likelihood: Annotated[
-        Likelihood, typer.Option(help="Gaussian with learned widths, with a fixed one, or squared error.")
+        Likelihood,
+        typer.Option(
+            help="Gaussian with learned widths, one width for all, low-rank noise, a fixed width; or squared error."
+        ),
     ] = Likelihood.gaussian,
     width: Annotated[float | None, typer.Option(help="Width of fixed_gaussian, in nm or reduced units.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Shared displacements in the noise of low_rank_gaussian.")] = None,
     beta: Annotated[float, typer.Option(help="Weight of the KL divergence.")] = 1.0,
     epochs: Annotated[int | None, typer.Option(help="Most epochs; chosen by the number of frames if left out.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Frames in one step; by their number if left out.")] = None,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of Adam.")] = 1e-3,
     warmup_epochs: Annotated[int, typer.Option(help="Epochs over which beta rises from 0.")] = 0,
+    strain_weight: Annotated[float, typer.Option(help="Weight of broken bonds and angles in training.")] = 0.0,
     validation_fraction: Annotated[float, typer.Option(help="Share of frames held out, in blocks of time.")] = 0.1,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.")] = None,
     seed: Seed = 0,
@@ -182,16 +203,19 @@ def fit(
         periodic=periodic,
         center=center.value,
         alignment=alignment.value,
+        representation=representation.value,
         latent_dim=latent_dim,
         hidden=_whole_numbers("--hidden", hidden),
         activation=activation,
         likelihood=likelihood.value,
         width=width,
+        rank=rank,
         beta=beta,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         warmup_epochs=warmup_epochs,
+        strain_weight=strain_weight,
         validation_fraction=validation_fraction,
         patience=patience,
         seed=seed,
@@ -236,6 +260,7 @@ def decode(
     model: ModelFile,
     latents: Annotated[Path, typer.Argument(help="Latent points: .npy, .csv or COLVAR, as encode writes.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory to write; the ending says the format.")],
+    restore: Restore = True,
     quiet: Quiet = False,
 ) -> None:
     """Conformations of given latent points.
@@ -247,9 +272,35 @@ def decode(
     mdvae.trajectory.check_output(output)
 
     trained = mdvae.load(model)
-    trajectory = mdvae.decode(trained, mdvae.read_latents(latents))
-    mdvae.save_trajectory(trajectory, output, unit=trained.system.unit)
-    _say(quiet, f"wrote {output}: {trajectory.n_frames} conformations")
+    trajectory = mdvae.decode(trained, mdvae.read_latents(latents), restore=restore)
+    _save_conformations(mdvae, trained, trajectory, output, quiet)
+
+
+@_verb
+def reconstruct(
+    model: ModelFile,
+    sources: Sources,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory to write; the ending says the format.")],
+    top: Top = None,
+    stride: Stride = 1,
+    chunk: Chunk = None,
+    length_unit: Unit = None,
+    periodic: Periodic = True,
+    restore: Restore = True,
+    quiet: Quiet = False,
+) -> None:
+    """Every frame encoded and decoded again.
+
+    mdvae reconstruct run.mdvae run.xtc -o again.xtc
+    """
+    _check_output(output, [model, *sources, top])
+    mdvae = _engine()
+    mdvae.trajectory.check_output(output)
+
+    trained = mdvae.load(model)
+    reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
+    trajectory = mdvae.reconstruct(trained, _one_or_many(sources), restore=restore, **reading)
+    _save_conformations(mdvae, trained, trajectory, output, quiet)
 
 
 @_verb
@@ -257,6 +308,7 @@ def generate(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory to write; the ending says the format.")],
     n_frames: Annotated[int, typer.Option("-n", "--n-frames", help="How many conformations.")] = 1000,
+    restore: Restore = True,
     noise: Annotated[bool, typer.Option(help="Sample the likelihood instead of taking its mean.")] = False,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -270,9 +322,8 @@ def generate(
     mdvae.trajectory.check_output(output)
 
     trained = mdvae.load(model)
-    trajectory = mdvae.generate(trained, n_frames, noise=noise, seed=seed)
-    mdvae.save_trajectory(trajectory, output, unit=trained.system.unit)
-    _say(quiet, f"wrote {output}: {n_frames} conformations")
+    trajectory = mdvae.generate(trained, n_frames, restore=restore, noise=noise, seed=seed)
+    _save_conformations(mdvae, trained, trajectory, output, quiet)
 
 
 @_verb
@@ -286,7 +337,8 @@ def minimize(
         ),
     ] = "radius_of_gyration",
     n_starts: Annotated[int, typer.Option(help="Starting points.")] = 64,
-    n_steps: Annotated[int, typer.Option(help="Most steps from each.")] = 1000,
+    n_steps: Annotated[int, typer.Option(help="Most steps from each.")] = 300,
+    restore: Restore = True,
     method: Annotated[Method, typer.Option(help="Optimizer.")] = Method.adam,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -305,6 +357,7 @@ def minimize(
         mdvae.observables.by_name(observable, masses=trained.system.masses),
         n_starts=n_starts,
         n_steps=n_steps,
+        restore=restore,
         method=method.value,
         seed=seed,
     )
@@ -406,6 +459,14 @@ def _in_words(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}"
     words = re.sub(rf"\b({'|'.join(_OPTIONS)})=", lambda match: f"--{match[1].replace('_', '-')} ", text)
     return " ".join(words.split()) or type(error).__name__
+
+
+def _save_conformations(mdvae: ModuleType, model: Any, trajectory: Any, output: Path, quiet: bool) -> None:
+    """Write what a model made, and say what restoring did to it."""
+    mdvae.save_trajectory(trajectory, output, unit=model.system.unit)
+    if trajectory.restoration is not None:
+        _say(quiet, str(trajectory.restoration))
+    _say(quiet, f"wrote {output}: {trajectory.n_frames} conformations")
 
 
 def _say(quiet: bool, text: str) -> None:

@@ -9,15 +9,22 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdvae._keys import key_for
-from mdvae._types import Frame, Key, Latent, Whole
+from mdvae._types import Features, Frame, Key, Latent, Whole
 from mdvae.alignment import AbstractAlignment, PrincipalAxes, Superposition, Unaligned
 from mdvae.history import History
+from mdvae.local_geometry import LocalGeometry
 from mdvae.networks import MLPDecoder, MLPEncoder
-from mdvae.representations import AbstractRepresentation, Cartesian
+from mdvae.representations import (
+    AbstractRepresentation,
+    Cartesian,
+    Internal,
+    Statistics,
+    feature_statistics,
+    references,
+)
 from mdvae.spec import Spec
 from mdvae.trajectory import Frames, System
-from mdvae.vae import VAE, Gaussian, SquaredError, StandardNormal
-from mdvae.validity import LocalGeometry
+from mdvae.vae import VAE, Gaussian, GaussianVonMises, LowRankGaussian, SquaredError, StandardNormal
 
 # Fewer frames than this have no statistics to speak of.
 _FEWEST_FRAMES = 10
@@ -36,7 +43,7 @@ class TrainingData:
     n_frames : int
         How many there were, the held-out ones included.
     geometry : LocalGeometry
-        Bounds on bonds and contacts, from all of them.
+        Statistics of bonds, angles, centers and contacts, from all of them: what decoded frames are restored to.
     """
 
     frames: Float[np.ndarray, "n_kept n_atoms dim"]
@@ -84,7 +91,7 @@ class Model:
     @property
     def decoder(self) -> "Decoder":
         """The map from one latent point to its frame."""
-        return Decoder(self.representation, self.vae)
+        return Decoder(self.alignment, self.representation, self.vae)
 
     @property
     def latent_dim(self) -> int:
@@ -102,6 +109,7 @@ class Model:
             f"system      {system.n_atoms} of {system.n_atoms_in_file} atoms{chosen}, {system.dim}-D, "
             f"lengths in {unit}{arrays}",
             f"alignment   {type(self.alignment).__name__}, centered on the center of {center}",
+            f"features    {type(self.representation).__name__}, {self.representation.n_features} numbers a frame",
             f"networks    {self.latent_dim} latent dimensions, {sum(leaf.size for leaf in parameters)} numbers",
         ]
         if self.history is not None:
@@ -140,20 +148,25 @@ class Coordinate(eqx.Module):
 class Decoder(eqx.Module):
     """Decode and represent: one latent point (latent_dim,) to a frame (n_atoms, dim) in the standard pose."""
 
+    alignment: AbstractAlignment
     representation: AbstractRepresentation
     vae: VAE
 
     def __call__(self, z: Latent) -> Frame:
         """Mean of the likelihood."""
-        return self.representation.to_coordinates(self.vae.decode(z))
+        return self._posed(self.vae.decode(z))
 
     def sample(self, z: Latent, key: Key) -> Frame:
         """Sample of the likelihood."""
-        return self.representation.to_coordinates(self.vae.sample(z, key))
+        return self._posed(self.vae.sample(z, key))
 
     def sample_from_data(self, z: Latent, key_data: Array) -> Frame:
         """The same with the key as plain numbers, which NumPy can hold."""
         return self.sample(z, jax.random.wrap_key_data(key_data))
+
+    def _posed(self, features: Features) -> Frame:
+        frame = self.representation.to_coordinates(features)
+        return frame if self.representation.keeps_pose else self.alignment(frame)
 
 
 def build(frames: Frames, *, key: Key | None = None, seed: Whole = 0, **spec) -> Model:
@@ -180,9 +193,18 @@ def build(frames: Frames, *, key: Key | None = None, seed: Whole = 0, **spec) ->
     """
     check_enough(frames)
     description = Spec(frames.system.n_atoms, frames.system.dim, alignment=_alignment_name(frames.alignment), **spec)
-    shift = frames.coordinates.mean(axis=0, dtype=np.float64)
-    scale = _spread(frames.coordinates, shift)
-    skeleton = assemble(description, frames.system, key_for("build", seed) if key is None else key, shift, scale)
+    representation = _representation(description, frames)
+    mean = frames.coordinates.mean(axis=0, dtype=np.float64)
+    spread = _spread(frames.coordinates, mean)
+    # Positions share one unit, and their larger motions shall count for more; other features each have their own.
+    cartesian = isinstance(representation, Cartesian)
+    statistics = (
+        Statistics(mean.reshape(-1), spread, spread)
+        if cartesian
+        else feature_statistics(representation, frames.coordinates)
+    )
+    key = key_for("build", seed) if key is None else key
+    skeleton = assemble(description, frames.system, key, representation, statistics)
     return dataclasses.replace(skeleton, alignment=frames.alignment)
 
 
@@ -199,7 +221,13 @@ def check_enough(frames: Frames) -> None:
         raise ValueError(f"{count} too few to train on; expected at least {_FEWEST_FRAMES}")
 
 
-def assemble(spec: Spec, system: System, key: Key, shift: np.ndarray | None = None, scale: float = 1.0) -> Model:
+def assemble(
+    spec: Spec,
+    system: System,
+    key: Key,
+    representation: AbstractRepresentation | None = None,
+    statistics: Statistics | None = None,
+) -> Model:
     """Model of the shape that a spec describes, with fresh weights.
 
     Parameters
@@ -207,28 +235,34 @@ def assemble(spec: Spec, system: System, key: Key, shift: np.ndarray | None = No
     spec : Spec
     system : System
     key : PRNG key
-    shift : (n_atoms, dim), optional
-        Mean posed structure in nm; zeros if left out.
-    scale : float
-        Typical deviation from it, in nm.
+    representation : AbstractRepresentation, optional
+        The one that the spec names; one without content, to be filled, if left out.
+    statistics : Statistics, optional
+        Of the features; mean zero and deviation one if left out.
 
     Returns
     -------
     Model
     """
-    shift = np.zeros((spec.n_atoms, spec.dim)) if shift is None else shift
+    representation = _representation(spec) if representation is None else representation
+    if statistics is None:
+        one = 1.0 if isinstance(representation, Cartesian) else np.ones(spec.n_features)
+        statistics = Statistics(np.zeros(spec.n_features), one, one)
     encoder_key, decoder_key = jax.random.split(key)
-    offset, size = jnp.asarray(shift.reshape(-1), jnp.float32), jnp.asarray(scale, jnp.float32)
+    values = statistics.mean, statistics.deviation, statistics.unit
+    mean, deviation, unit = (jnp.asarray(value, jnp.float32) for value in values)
+    layers = {"activation": spec.activation, "residual": spec.residual}
     encoder = MLPEncoder(
-        spec.n_features, spec.latent_dim, spec.hidden, spec.activation, shift=offset, scale=size, key=encoder_key
+        spec.n_features, spec.latent_dim, spec.hidden, **layers, shift=mean, scale=unit, key=encoder_key
     )
-    likelihood = _likelihood(spec, scale)
+    # Folded in, not split off: the weights of the other models are to stay what they were for a seed.
+    likelihood = _likelihood(spec, representation.n_linear, deviation, jax.random.fold_in(key, 2))
     n_params = likelihood.n_params(spec.n_features)
     decoder = MLPDecoder(
-        spec.latent_dim, n_params, spec.hidden[::-1], spec.activation, shift=offset, scale=size, key=decoder_key
+        spec.latent_dim, n_params, spec.hidden[::-1], **layers, shift=mean, scale=deviation, key=decoder_key
     )
     vae = VAE(encoder, decoder, likelihood, StandardNormal(spec.latent_dim))
-    return Model(system, _alignment(spec), Cartesian(spec.n_atoms, spec.dim), vae, spec)
+    return Model(system, _alignment(spec), representation, vae, spec)
 
 
 def remember(frames: Frames, geometry: LocalGeometry) -> TrainingData:
@@ -257,11 +291,29 @@ def _spread(coordinates: np.ndarray, mean: np.ndarray) -> float:
     return spread
 
 
-def _likelihood(spec: Spec, scale: float) -> Gaussian | SquaredError:
+def _representation(spec: Spec, frames: Frames | None = None) -> AbstractRepresentation:
+    """Representation of a spec: learned from frames, or, without them, of the right shape only."""
+    if spec.representation == "cartesian":
+        return Cartesian(spec.n_atoms, spec.dim)
+    shape = (spec.n_atoms, spec.dim + 1)
+    known = np.zeros(shape) if frames is None else references(frames.system.links, frames.coordinates)
+    return Internal(jnp.asarray(known, jnp.int32))
+
+
+def _likelihood(
+    spec: Spec, n_linear: int, scale: Float[Array, "*n_features"], key: Key
+) -> Gaussian | GaussianVonMises | LowRankGaussian | SquaredError:
     if spec.likelihood == "squared_error":
         return SquaredError()
+    if spec.representation == "internal":
+        n_circular = (spec.n_features - n_linear) // 2
+        return GaussianVonMises(scale[:n_linear], scale[n_linear : n_linear + n_circular])
     width = scale if spec.width is None else spec.width
-    return Gaussian(jnp.full(spec.n_features, width, jnp.float32), learned=spec.likelihood == "gaussian")
+    if spec.rank is not None:
+        return LowRankGaussian(jnp.full(spec.n_features, width, jnp.float32), spec.rank, key=key)
+    widths = jnp.full(spec.n_features, width, jnp.float32)
+    shared = spec.likelihood == "isotropic_gaussian"
+    return Gaussian(widths, learned=spec.likelihood != "fixed_gaussian", shared=shared)
 
 
 def _alignment(spec: Spec) -> AbstractAlignment:

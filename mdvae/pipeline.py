@@ -51,16 +51,19 @@ def fit(
     periodic: bool = True,
     center: str = "mass",
     alignment: str = "superposition",
+    representation: str = "cartesian",
     latent_dim: Whole = 2,
     hidden: Sequence[int] = (128, 128, 128),
     activation: str = "silu",
     likelihood: str = "gaussian",
     width: Number | None = None,
+    rank: Whole | None = None,
     beta: Number = 1.0,
     epochs: Whole | None = None,
     batch_size: Whole | None = None,
     learning_rate: Number = 1e-3,
     warmup_epochs: Whole = 0,
+    strain_weight: Number = 0.0,
     validation_fraction: Number = 0.1,
     patience: Whole | None = None,
     seed: Whole = 0,
@@ -75,9 +78,9 @@ def fit(
         Members of a list are separate trajectories.
     top, select, atom_indices, stride, chunk, length_unit, periodic, center, alignment
         How to read it: see `read`.
-    latent_dim, hidden, activation, likelihood, width
+    representation, latent_dim, hidden, activation, likelihood, width, rank
         What to build: see `Spec`.
-    beta, epochs, batch_size, learning_rate, warmup_epochs, validation_fraction, patience
+    beta, epochs, batch_size, learning_rate, warmup_epochs, strain_weight, validation_fraction, patience
         How to train it: see `train`.
     seed : int
         One seed, one model: bit for bit on the same machine.
@@ -103,10 +106,11 @@ def fit(
     --------
     >>> model = mdvae.fit("run.xtc", top="protein.pdb", select="name CA", latent_dim=2)  # doctest: +SKIP
     """
-    shape = {"latent_dim": latent_dim, "hidden": hidden, "activation": activation}
-    shape |= {"likelihood": likelihood, "width": width}
+    shape = {"representation": representation, "latent_dim": latent_dim, "hidden": hidden, "activation": activation}
+    shape |= {"likelihood": likelihood, "width": width, "rank": rank}
     schedule = {"beta": beta, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    schedule |= {"warmup_epochs": warmup_epochs, "validation_fraction": validation_fraction, "patience": patience}
+    schedule |= {"warmup_epochs": warmup_epochs, "strain_weight": strain_weight}
+    schedule |= {"validation_fraction": validation_fraction, "patience": patience}
     # A misspelled option should not cost the reading of a long file: ask for what does not depend on it first.
     if figures is not None:
         Path(figures).mkdir(parents=True, exist_ok=True)

@@ -22,13 +22,14 @@ import safetensors.numpy
 
 from mdvae._files import replacing
 from mdvae.history import History
+from mdvae.local_geometry import LocalGeometry, fit_local_geometry
 from mdvae.model import Model, TrainingData, assemble
 from mdvae.spec import Spec
 from mdvae.trajectory import System
-from mdvae.validity import LocalGeometry
 
 # Raised when files of older programs would be misread; newer files are refused by older programs.
-FORMAT_VERSION = 1
+# 2: statistics of the local geometry instead of bare ranges.
+FORMAT_VERSION = 2
 _LIBRARIES = ("mdvae", "jax", "equinox", "numpy", "mdtraj")
 
 
@@ -91,7 +92,7 @@ def load(path: str | os.PathLike, *, like: Model | None = None) -> Model:
     return dataclasses.replace(
         skeleton,
         **parts,
-        data=_training_data(document, arrays),
+        data=_training_data(document, arrays, system),
         history=None if history is None else History.from_dict(history),
         settings=document["settings"],
     )
@@ -134,12 +135,18 @@ def _document(model: Model) -> dict[str, Any]:
     }
 
 
-def _training_data(document: dict, arrays: dict[str, np.ndarray]) -> TrainingData | None:
+def _training_data(document: dict, arrays: dict[str, np.ndarray], system: System) -> TrainingData | None:
     if document["n_frames"] is None:
         return None
-    prefix = "data.geometry."
-    geometry = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-    return TrainingData(arrays["data.frames"], document["n_frames"], LocalGeometry.from_dict(geometry))
+    frames = arrays["data.frames"]
+    if document["format"] < 2:
+        # Ranges of distances were all that was kept; the frames that were kept as well have the statistics.
+        geometry = fit_local_geometry(frames, system.links, system.masses)
+    else:
+        prefix = "data.geometry."
+        names = {name: name.removeprefix(prefix) for name in arrays if name.startswith(prefix)}
+        geometry = LocalGeometry.from_dict({short: arrays[name] for name, short in names.items()})
+    return TrainingData(frames, document["n_frames"], geometry)
 
 
 def _fill(skeleton: Model, arrays: dict[str, np.ndarray], path: Path) -> dict[str, eqx.Module]:

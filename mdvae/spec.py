@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 ALIGNMENTS = ("superposition", "principal", "none")
-REPRESENTATIONS = ("cartesian",)
-LIKELIHOODS = ("gaussian", "fixed_gaussian", "squared_error")
+REPRESENTATIONS = ("cartesian", "internal")
+LIKELIHOODS = ("gaussian", "isotropic_gaussian", "low_rank_gaussian", "fixed_gaussian", "squared_error")
 PRIORS = ("standard_normal",)
 # Smooth ones only: a coordinate that biases a simulation needs a continuous gradient.
 ACTIVATIONS = ("silu", "tanh", "softplus", "gelu")
+# Shared displacements of a low-rank Gaussian, where none are asked for; CONTRIBUTING has the comparison.
+_RANK = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,16 +25,24 @@ class Spec:
     n_atoms, dim : int
         Of one frame; ``dim`` is 2 or 3.
     alignment : {"superposition", "principal", "none"}
-    representation : {"cartesian"}
+    representation : {"cartesian", "internal"}
+        ``"internal"`` (distances, angles, dihedral angles) needs two atoms, an alignment to put frames back into, and
+        ``likelihood="gaussian"``.
     latent_dim : int
         From 1 to the number of features.
     hidden : tuple of int
         Widths of the encoder's hidden layers; the decoder has them in reverse.
     activation : {"silu", "tanh", "softplus", "gelu"}
-    likelihood : {"gaussian", "fixed_gaussian", "squared_error"}
-        ``"gaussian"`` learns one width a feature; ``"fixed_gaussian"`` has the given ``width``.
+    residual : bool
+        Whether hidden layers add to the one before, where it has the same width.
+    likelihood : {"gaussian", "isotropic_gaussian", "low_rank_gaussian", "fixed_gaussian", "squared_error"}
+        ``"gaussian"`` learns one width a feature (of an angle that goes round, the concentration of a von Mises
+        density); ``"isotropic_gaussian"`` learns one for all; ``"fixed_gaussian"`` has the given ``width``.
     width : float, optional
         In nm (or reduced units); of the fixed Gaussian only.
+    rank : int, optional
+        How many shared displacements the noise of the low-rank Gaussian has, of that only: from 1 to the number of
+        features; 16, or all of them where there are fewer, if left out.
     prior : {"standard_normal"}
 
     Raises
@@ -48,8 +58,10 @@ class Spec:
     latent_dim: int = 2
     hidden: tuple[int, ...] = (128, 128, 128)
     activation: str = "silu"
+    residual: bool = True
     likelihood: str = "gaussian"
     width: float | None = None
+    rank: int | None = None
     prior: str = "standard_normal"
 
     def __post_init__(self) -> None:
@@ -68,13 +80,19 @@ class Spec:
         _check_count("latent_dim", self.latent_dim)
         for size in self.hidden:
             _check_count("hidden layer size", size)
+        self._check_representation()
         self._check_latent_dim()
         self._check_width()
+        self._check_rank()
 
     @property
     def n_features(self) -> int:
         """Length of the vector that the networks see."""
-        return self.n_atoms * self.dim
+        if self.representation == "cartesian":
+            return self.n_atoms * self.dim
+        # Distances, and in space angles; then cosines and sines of what goes round.
+        n_linear = self.n_atoms - 1 if self.dim == 2 else 2 * self.n_atoms - 3
+        return n_linear + 2 * max(0, self.n_atoms - self.dim)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -92,14 +110,32 @@ class Spec:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - known):
             raise ValueError(f"the model's description has unknown entries {unknown}; a newer mdvae may read it")
-        options: dict[str, Any] = data | {"hidden": tuple(data["hidden"])}
+        # Files of the first version do not say it: there were no residual layers.
+        options: dict[str, Any] = {"residual": False} | data | {"hidden": tuple(data["hidden"])}
         return cls(**options)
+
+    def _check_representation(self) -> None:
+        if self.representation != "internal":
+            return
+        if self.n_atoms < 2:
+            raise ValueError(f"representation='internal' needs at least 2 atoms, got {self.n_atoms}; use 'cartesian'")
+        if self.likelihood != "gaussian":
+            raise ValueError(
+                "representation='internal' mixes lengths and angles and needs likelihood='gaussian', which learns "
+                f"a width for each of them; got {self.likelihood!r}"
+            )
+        if self.alignment == "none":
+            raise ValueError(
+                "representation='internal' forgets how a frame is turned, and alignment='none' cannot turn it back; "
+                "use 'superposition' or 'principal'"
+            )
 
     def _check_latent_dim(self) -> None:
         if self.latent_dim > self.n_features:
+            cartesian = self.representation == "cartesian"
+            counted = f"{self.n_atoms} atoms x {self.dim} =" if cartesian else f"{self.n_atoms} atoms have"
             raise ValueError(
-                f"latent_dim={self.latent_dim} is larger than the number of features: "
-                f"{self.n_atoms} atoms x {self.dim} = {self.n_features}"
+                f"latent_dim={self.latent_dim} is larger than the number of features: {counted} {self.n_features}"
             )
 
     def _check_width(self) -> None:
@@ -110,6 +146,18 @@ class Spec:
             raise ValueError(
                 f"likelihood='fixed_gaussian' needs width > 0 (in the unit of the lengths), got {self.width}"
             )
+
+    def _check_rank(self) -> None:
+        if self.likelihood != "low_rank_gaussian":
+            if self.rank is not None:
+                raise ValueError(f"rank={self.rank} belongs to likelihood='low_rank_gaussian', got {self.likelihood!r}")
+            return
+        # Filled in, so that a file says what it holds also where a later version chooses another default.
+        rank = min(_RANK, self.n_features) if self.rank is None else _whole("rank", self.rank)
+        object.__setattr__(self, "rank", rank)
+        _check_count("rank", rank)
+        if rank > self.n_features:
+            raise ValueError(f"rank={rank} is larger than the number of features, {self.n_features}")
 
 
 def _check_choice(name: str, value: Any, choices: tuple) -> None:

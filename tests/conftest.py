@@ -35,3 +35,19 @@ def trained(frames):
     """A model of the chain, trained briefly."""
     model = mdvae.build(frames, latent_dim=3, hidden=(32, 32), seed=0)
     return mdvae.train(model, frames, epochs=60, batch_size=32, learning_rate=3e-3, seed=0)
+
+
+@pytest.fixture(scope="session")
+def chiral():
+    """Frames of six atoms that shake, in nm, and their bonds: a chain of five whose third atom is a chiral center."""
+    a, b = 0.15 * np.sin(0.97), 0.15 * np.cos(0.97)
+    shape = np.array([[0, 0, 0], [a, b, 0], [2 * a, 0, 0], [3 * a, b, 0], [4 * a, 0, 0], [2 * a, -0.08, 0.12]])
+    links = np.array([[0, 1], [1, 2], [2, 3], [3, 4], [2, 5]])
+    noise = 0.003 * np.random.default_rng(0).normal(size=(300, 6, 3))
+    return (shape + noise).astype(np.float32), links
+
+
+@pytest.fixture(scope="session")
+def hexane():
+    """Frames of hexane, (400, 6, 3), nm, whose torsions turn; and its bonds."""
+    return mdvae.toys.alkane(400, n_carbons=6, seed=0), np.array([[i, i + 1] for i in range(5)])

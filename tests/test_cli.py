@@ -100,6 +100,8 @@ def test_all_verbs_one_after_another(run, files, tmp_path):
         ("info", "run.mdvae"): None,
         ("encode", "run.mdvae", files / "chain.xtc", "-o", "z.npy"): "z.npy",
         ("decode", "run.mdvae", "z.npy", "-o", "again.dcd"): "again.dcd",
+        ("decode", "run.mdvae", "z.npy", "-o", "raw.dcd", "--no-restore"): "raw.dcd",
+        ("reconstruct", "run.mdvae", files / "chain.xtc", "-o", "same.dcd"): "same.dcd",
         ("generate", "run.mdvae", "-n", "7", "-o", "new.xtc"): "new.xtc",
         ("evaluate", "run.mdvae", files / "chain.xtc", "-o", "e.json"): "e.json",
     }.items():
@@ -107,11 +109,22 @@ def test_all_verbs_one_after_another(run, files, tmp_path):
         assert (code, err) == (0, ""), command
         assert out.strip()
         assert made is None or (tmp_path / made).exists()
+        assert (" restored: moved by " in out) == (made in ("again.dcd", "same.dcd", "new.xtc"))
     assert np.load(tmp_path / "z.npy").shape == (300, 2)
     top = md.load_topology(str(files / "chain.pdb"))
-    assert md.load(str(tmp_path / "again.dcd"), top=top).n_frames == 300
+    again, same, raw = (md.load(str(tmp_path / f"{name}.dcd"), top=top).xyz for name in ("again", "same", "raw"))
+    assert again.shape == (300, 6, 3)
+    np.testing.assert_allclose(same, again, atol=1e-4)
+    assert np.abs(raw - again).max() > 1e-3
     assert md.load(str(tmp_path / "new.xtc"), top=top).n_frames == 7
     assert not list(tmp_path.glob(".*"))
+
+
+def test_internal_coordinates(run, files):
+    code, out, err = run("fit", files / "chain.npy", "-o", "run.mdvae", *FIT, "--representation", "internal")
+    assert (code, err) == (0, "")
+    assert "features    Internal, 13 numbers a frame" in out
+    assert run("generate", "run.mdvae", "-n", "3", "-o", "new.pdb", "--no-restore", "--quiet") == (0, "", "")
 
 
 def test_minimize_writes_the_answer(run, files, tmp_path):
@@ -122,12 +135,31 @@ def test_minimize_writes_the_answer(run, files, tmp_path):
     assert md.load(str(tmp_path / "ends.pdb")).n_frames == 1
 
 
+def test_minimize_among_the_decoders_own_structures(run, files):
+    options = ("--observable", "end_to_end_distance", "--n-starts", "4", "--n-steps", "20", "--no-restore")
+    code, out, err = run("minimize", files / "chain.mdvae", "-o", "ends.pdb", *options)
+    assert (code, err) == (0, "")
+    assert "moved by restoring" not in out
+
+
+def test_reconstruct_takes_every_third(run, files, tmp_path):
+    command = ("reconstruct", files / "chain.mdvae", files / "chain.npy", "-o", "a.pdb", "--stride", "3")
+    code, out, err = run(*command)
+    assert (code, err) == (0, "")
+    assert "100 structures restored: moved by" in out
+    assert "wrote a.pdb: 100 conformations" in out
+    assert md.load(str(tmp_path / "a.pdb")).n_frames == 100
+
+
 def test_quiet_says_nothing(run, files):
     assert run("generate", files / "chain.mdvae", "-n", "2", "-o", "a.pdb", "--quiet") == (0, "", "")
     assert run("fit", files / "chain.npy", "-o", "b.mdvae", *FIT, "--quiet") == (0, "", "")
 
 
-@pytest.mark.parametrize("verb", ["demo", "fit", "encode", "decode", "generate", "minimize", "evaluate", "info"])
+VERBS = ("demo", "fit", "encode", "decode", "reconstruct", "generate", "minimize", "evaluate", "info")
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_help(run, verb):
     code, out, _ = run(verb, "--help")
     assert code == 0
@@ -149,12 +181,24 @@ MISTAKES = {
         ("fit", "{files}/chain.npy", "--latent-dim", "13", "-o", "m.mdvae"),
         "larger than the number of features: 6 atoms x 2 = 12",
     ),
+    "internal coordinates by squares": (
+        ("fit", "{files}/chain.npy", "--representation", "internal", "--likelihood", "squared_error", "-o", "m.mdvae"),
+        "--representation 'internal' mixes lengths and angles and needs --likelihood 'gaussian'",
+    ),
     "negative beta": (("fit", "{files}/chain.npy", "--beta", "-1", "-o", "m.mdvae"), "beta must be"),
     "hidden": (("fit", "{files}/chain.npy", "--hidden", "a,b", "-o", "m.mdvae"), "--hidden takes whole numbers"),
     "no folder": (("fit", "{files}/chain.npy", "-o", "none/m.mdvae"), "there is no folder none"),
     "output is input": (
         ("encode", "{files}/chain.mdvae", "{files}/chain.npy", "-o", "{files}/chain.npy"),
         "is an input",
+    ),
+    "reconstruction is input": (
+        ("reconstruct", "{files}/chain.mdvae", "{files}/chain.xtc", "-o", "{files}/chain.xtc"),
+        "is an input",
+    ),
+    "reconstruction of another molecule": (
+        ("reconstruct", "{files}/chain.mdvae", "{files}/fewer.npy", "-o", "c.pdb"),
+        "the model was trained on 6 of 6: is this another molecule?",
     ),
     "not a model": (("info", "{files}/chain.pdb"), "is not an mdvae model"),
     "format": (("generate", "{files}/chain.mdvae", "-o", "new.doc"), "cannot be written; expected one of"),

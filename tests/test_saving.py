@@ -57,6 +57,35 @@ def test_description_names_versions_and_units(saved):
     assert {"mdvae", "jax", "equinox"} <= set(document["versions"])
 
 
+def _first_format(path):
+    """A file as mdvae 0.1 wrote it: ranges of bonds and one contact distance, and a spec without later fields."""
+    document, arrays = saving._read(path)
+    arrays = {name: array for name, array in arrays.items() if not name.startswith("data.geometry.")}
+    pairs = np.array([[i, i + 1] for i in range(5)])
+    old = {"pairs": pairs, "shortest": np.full(5, 0.1), "longest": np.full(5, 0.9), "contact": np.array(0.2)}
+    arrays |= {f"data.geometry.{name}": array for name, array in (old | {"watched": pairs[:0]}).items()}
+    document["format"] = 1
+    document["spec"] = {name: value for name, value in document["spec"].items() if name not in ("residual", "rank")}
+    text = json.dumps(document)
+    return safetensors.numpy.save(arrays, {"mdvae": text, "sha256": saving._digest(text, arrays)})
+
+
+def test_models_of_the_first_format_can_be_read(frames, chain, tmp_path):
+    """They encode as ever, and take the statistics that restoring needs from the frames that they keep."""
+    path = tmp_path / "old.mdvae"
+    model = mdvae.build(frames, latent_dim=3, hidden=(8, 8), residual=False)
+    model = mdvae.train(model, frames, epochs=2, seed=0)
+    mdvae.save(model, path)
+    path.write_bytes(_first_format(path))
+    old = mdvae.load(path)
+    np.testing.assert_array_equal(mdvae.encode(old, chain), mdvae.encode(model, chain))
+    for name, value in model.data.geometry.to_dict().items():
+        np.testing.assert_allclose(old.data.geometry.to_dict()[name], value, rtol=1e-5)
+    assert mdvae.generate(old, 5).restoration.valid.all()
+    mdvae.save(old, path)
+    np.testing.assert_array_equal(mdvae.encode(mdvae.load(path), chain), mdvae.encode(model, chain))
+
+
 def test_untrained_model_round_trips(frames, tmp_path):
     model = mdvae.build(frames, latent_dim=3, hidden=(8,), likelihood="squared_error")
     mdvae.save(model, tmp_path / "m.mdvae")
@@ -99,7 +128,7 @@ BAD_FILES = {
     "text": (lambda content: b"hello\n" * 100, "is not an mdvae model, or is cut short or damaged"),
     "altered": (_altered, "altered or damaged: its checksum does not fit"),
     "foreign": (_foreign, "safetensors file of another program"),
-    "newer": (_newer, "was written by mdvae 9.0 in format 2; this version reads up to 1"),
+    "newer": (_newer, "was written by mdvae 9.0 in format 3; this version reads up to 2"),
 }
 
 

@@ -16,6 +16,10 @@ ACCEPTED = {
     "one layer": {"hidden": (7,)},
     "fixed width": {"likelihood": "fixed_gaussian", "width": 0.01},
     "squared error": {"likelihood": "squared_error"},
+    "internal": {"representation": "internal", "latent_dim": 13},
+    "internal, two atoms": {"representation": "internal", "n_atoms": 2, "latent_dim": 1},
+    "low rank": {"likelihood": "low_rank_gaussian", "rank": 3},
+    "full rank": {"likelihood": "low_rank_gaussian", "rank": 12},
     **{f"alignment {name}": {"alignment": name} for name in ALIGNMENTS},
     **{f"activation {name}": {"activation": name} for name in ACTIVATIONS},
 }
@@ -37,6 +41,22 @@ def test_round_trip_through_json(case):
 def test_number_of_features():
     assert spec().n_features == 12
     assert spec(dim=3).n_features == 18
+    # 5 bonds and 4 turns; 5 bonds, 4 angles and 3 dihedral angles: what goes round counts twice
+    assert spec(representation="internal").n_features == 5 + 2 * 4
+    assert spec(representation="internal", dim=3).n_features == 5 + 4 + 2 * 3
+    assert spec(representation="internal", dim=3, n_atoms=2, latent_dim=1).n_features == 1
+
+
+def test_the_rank_is_filled_in_where_it_is_needed():
+    """So that a file says it, whatever a later version chooses."""
+    assert spec().rank is None
+    assert spec(likelihood="low_rank_gaussian").rank == 12
+    assert spec(n_atoms=50, likelihood="low_rank_gaussian").to_dict()["rank"] == mdvae.spec._RANK
+
+
+def test_descriptions_from_before_there_was_a_rank_are_read():
+    older = {name: value for name, value in spec().to_dict().items() if name != "rank"}
+    assert Spec.from_dict(older) == spec()
 
 
 def test_layers_are_kept_as_a_tuple():
@@ -64,9 +84,34 @@ def unguarded():
 REFUSED = {
     "unknown alignment": ({"alignment": "best"}, ValueError, ["alignment='best' is not known", choices(ALIGNMENTS)]),
     "unknown representation": (
-        {"representation": "internal"},
+        {"representation": "contacts"},
         ValueError,
-        ["representation='internal' is not known", choices(REPRESENTATIONS)],
+        ["representation='contacts' is not known", choices(REPRESENTATIONS)],
+    ),
+    "internal coordinates of one atom": (
+        {"representation": "internal", "n_atoms": 1},
+        ValueError,
+        ["representation='internal' needs at least 2 atoms, got 1; use 'cartesian'"],
+    ),
+    "internal coordinates in one unit": (
+        {"representation": "internal", "likelihood": "fixed_gaussian", "width": 0.1},
+        ValueError,
+        ["mixes lengths and angles and needs likelihood='gaussian'", "got 'fixed_gaussian'"],
+    ),
+    "internal coordinates by squares": (
+        {"representation": "internal", "likelihood": "squared_error"},
+        ValueError,
+        ["mixes lengths and angles", "got 'squared_error'"],
+    ),
+    "internal coordinates without a pose": (
+        {"representation": "internal", "alignment": "none"},
+        ValueError,
+        ["forgets how a frame is turned", "use 'superposition' or 'principal'"],
+    ),
+    "more latent dimensions than internal coordinates": (
+        {"representation": "internal", "latent_dim": 14},
+        ValueError,
+        ["latent_dim=14 is larger than the number of features: 6 atoms have 13"],
     ),
     "kinked activation": ({"activation": "relu"}, ValueError, ["activation='relu'", choices(ACTIVATIONS)]),
     "unknown likelihood": ({"likelihood": "student"}, ValueError, ["likelihood='student'", choices(LIKELIHOODS)]),
@@ -93,6 +138,19 @@ REFUSED = {
     "negative width": ({"likelihood": "fixed_gaussian", "width": -1.0}, ValueError, ["needs width > 0"]),
     "infinite width": ({"likelihood": "fixed_gaussian", "width": float("inf")}, ValueError, ["needs width > 0"]),
     "width not a number": ({"likelihood": "fixed_gaussian", "width": float("nan")}, ValueError, ["got nan"]),
+    "rank of another likelihood": ({"rank": 4}, ValueError, ["rank=4 belongs to likelihood='low_rank_gaussian'"]),
+    "rank 0": ({"likelihood": "low_rank_gaussian", "rank": 0}, ValueError, ["rank must be at least 1, got 0"]),
+    "broken rank": ({"likelihood": "low_rank_gaussian", "rank": 1.5}, TypeError, ["rank must be a whole number"]),
+    "rank above the number of features": (
+        {"likelihood": "low_rank_gaussian", "rank": 13},
+        ValueError,
+        ["rank=13 is larger than the number of features, 12"],
+    ),
+    "width of low rank": (
+        {"likelihood": "low_rank_gaussian", "width": 0.1},
+        ValueError,
+        ["belongs to likelihood='fixed"],
+    ),
     "unknown entries": (
         {"symmetry": 3, "charge": 1},
         ValueError,

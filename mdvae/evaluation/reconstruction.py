@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mdvae._files import replacing
 from mdvae.latent.encoding import encode_chunks
-from mdvae.latent.generation import decode_coordinates
+from mdvae.latent.generation import decode_coordinates, restore_decoded
 from mdvae.model import Model
-from mdvae.validity import check
+from mdvae.validity import Validity, check
+
+_ASPECTS = ("lengths", "centers", "contacts", "valid")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,25 +28,32 @@ class Evaluation:
         Of length: "nm" or "reduced".
     latent_dim, n_training : int
     rmsd : (n_frames,)
-        Between each posed frame and its reconstruction, over atoms; not superposed once more.
+        Between each posed frame and its restored reconstruction, over atoms; not superposed once more.
+    rmsd_raw : (n_frames,)
+        The same for the decoder's own output.
     rmsd_pca : (n_frames,)
         The same for principal components, as many as latent dimensions, of the model's training frames.
     rmsd_per_atom : (n_atoms,)
-        Root mean square over frames.
-    share_valid : float
-        Of reconstructions: bonds within the range of the training data and no overlaps.
-    share_valid_source : float
-        Of the frames themselves, by the same check.
+        Of the restored reconstructions, root mean square over frames.
+    moved : (n_frames,)
+        Root mean square displacement of the atoms by restoring.
+    thermal : float
+        The same of the training frames from their mean structure.
+    validity : dict
+        For "frames", "decoded" and "restored" structures the share of those that are "valid", and of those with all
+        "lengths", all "centers" and all "contacts" within the bounds of the training data.
     """
 
     unit: str
     latent_dim: int
     n_training: int
     rmsd: Float[np.ndarray, " n_frames"]
+    rmsd_raw: Float[np.ndarray, " n_frames"]
     rmsd_pca: Float[np.ndarray, " n_frames"]
     rmsd_per_atom: Float[np.ndarray, " n_atoms"]
-    share_valid: float
-    share_valid_source: float
+    moved: Float[np.ndarray, " n_frames"]
+    thermal: float
+    validity: dict[str, dict[str, float]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, then lists; lengths in `unit`. Ready for JSON."""
@@ -59,24 +68,27 @@ class Evaluation:
             temporary.write_text(json.dumps(self.to_dict()))
 
     def __str__(self) -> str:
-        angstrom = self.unit == "nm"
-        factor, unit = (10.0, "Å") if angstrom else (1.0, "reduced units")
+        factor, unit = (10.0, "Å") if self.unit == "nm" else (1.0, "reduced units")
         lines = [
             f"{len(self.rmsd)} frames, {self.latent_dim} latent dimensions",
             f"{'reconstruction RMSD (' + unit + ')':32s}{'mean':>9s}{'median':>9s}{'95 %':>9s}",
         ]
-        for name, values in (("this model", self.rmsd), ("PCA of the same size", self.rmsd_pca)):
+        rows = {"decoded and restored": self.rmsd, "decoded": self.rmsd_raw, "PCA of the same size": self.rmsd_pca}
+        for name, values in (rows | {"moved by restoring": self.moved}).items():
             row = (values.mean(), np.median(values), np.quantile(values, 0.95))
             lines.append(f"  {name:30s}" + "".join(f"{factor * value:9.4f}" for value in row))
-        lines.append(
-            f"structures that `minimize` would accept: {100 * self.share_valid:.1f} % of the reconstructions, "
-            f"{100 * self.share_valid_source:.1f} % of the frames themselves"
-        )
+        lines.append(f"{'within the training data (%)':32s}" + "".join(f"{name:>9s}" for name in _ASPECTS))
+        names = {"frames": "the frames themselves", "decoded": "decoded", "restored": "decoded and restored"}
+        for key, name in names.items():
+            shares = [100 * self.validity[key][aspect] for aspect in _ASPECTS]
+            lines.append(f"  {name:30s}" + "".join(f"{share:9.1f}" for share in shares))
+        far = int(np.sum(self.moved > self.thermal))
+        lines.append(f"moved further than the data's thermal spread ({factor * self.thermal:.3g}): {far}")
         return "\n".join(lines)
 
 
 def evaluate(model: Model, source: Any, **reading) -> Evaluation:
-    """Encode and decode every frame of a source, chunk by chunk.
+    """Encode, decode and restore every frame of a source, chunk by chunk.
 
     Parameters
     ----------
@@ -100,26 +112,34 @@ def evaluate(model: Model, source: Any, **reading) -> Evaluation:
     if model.data is None:
         raise ValueError("this model has not been trained")
     project = _pca(model.data.frames, model.latent_dim)
-    rmsd, rmsd_pca, squares, valid, valid_source = [], [], 0.0, [], []
+    columns: dict[str, list[np.ndarray]] = {"rmsd": [], "rmsd_raw": [], "rmsd_pca": [], "moved": []}
+    found: dict[str, list[np.ndarray]] = {"frames": [], "decoded": [], "restored": []}
+    squares = np.zeros(model.system.n_atoms)
     for chunk, z in encode_chunks(model, source, **reading):
-        again = decode_coordinates(model, z)
-        deviation = ((again - chunk.coordinates) ** 2).sum(axis=2)
-        rmsd.append(np.sqrt(deviation.mean(axis=1)))
-        rmsd_pca.append(_rmsd(project(chunk.coordinates), chunk.coordinates))
-        squares = squares + deviation.sum(axis=0, dtype=np.float64)
-        valid.append(check(model.data.geometry, again).valid)
-        valid_source.append(check(model.data.geometry, chunk.coordinates).valid)
-    n_frames = sum(map(len, rmsd))
+        raw = decode_coordinates(model, z)
+        restored, restoration = restore_decoded(model, raw)
+        columns["rmsd"].append(_rmsd(restored, chunk.coordinates))
+        columns["rmsd_raw"].append(_rmsd(raw, chunk.coordinates))
+        columns["rmsd_pca"].append(_rmsd(project(chunk.coordinates), chunk.coordinates))
+        columns["moved"].append(restoration.moved)
+        squares += ((restored - chunk.coordinates) ** 2).sum(axis=(0, 2), dtype=np.float64)
+        for name, frames in {"frames": chunk.coordinates, "decoded": raw, "restored": restored}.items():
+            found[name].append(_aspects(check(model.data.geometry, frames)))
+    together = {name: np.concatenate(parts) for name, parts in columns.items()}
+    shares = {name: np.concatenate(parts).mean(axis=0) for name, parts in found.items()}
     return Evaluation(
         unit=model.system.unit,
         latent_dim=model.latent_dim,
         n_training=model.data.n_frames,
-        rmsd=np.concatenate(rmsd),
-        rmsd_pca=np.concatenate(rmsd_pca),
-        rmsd_per_atom=np.sqrt(squares / n_frames),
-        share_valid=float(np.concatenate(valid).mean()),
-        share_valid_source=float(np.concatenate(valid_source).mean()),
+        rmsd_per_atom=np.sqrt(squares / len(together["rmsd"])),
+        thermal=model.data.geometry.thermal,
+        validity={name: dict(zip(_ASPECTS, map(float, row), strict=True)) for name, row in shares.items()},
+        **together,
     )
+
+
+def _aspects(found: Validity) -> Bool[np.ndarray, "n_frames n_aspects"]:
+    return np.stack([found.n_broken == 0, found.n_wrong == 0, found.n_overlaps == 0, found.valid], axis=1)
 
 
 def _rmsd(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " n_frames"]:

@@ -1,7 +1,7 @@
 """Using a trained model."""
 
 from mdvae.latent.encoding import encode, encode_chunks
-from mdvae.latent.generation import decode, generate
+from mdvae.latent.generation import decode, generate, reconstruct
 from mdvae.latent.search import Minimum, minimize
 
-__all__ = ["Minimum", "decode", "encode", "encode_chunks", "generate", "minimize"]
+__all__ = ["Minimum", "decode", "encode", "encode_chunks", "generate", "minimize", "reconstruct"]

@@ -1,6 +1,7 @@
-"""Latent points to conformations, given ones or new ones."""
+"""Latent points to conformations, given ones or new ones, each restored to the data's own local geometry."""
 
-from typing import TYPE_CHECKING
+import warnings
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,37 +11,129 @@ from numpy.typing import ArrayLike
 from mdvae._chunks import in_chunks, map_rows
 from mdvae._keys import key_for
 from mdvae._types import Key, Whole
+from mdvae.latent.encoding import encode_chunks
+from mdvae.local_geometry import LocalGeometry
 from mdvae.model import Model
-from mdvae.trajectory import to_trajectory
+from mdvae.restoration import Restoration, restore_frames
+from mdvae.trajectory import Conformations, to_trajectory
 from mdvae.vae import SquaredError
+from mdvae.validity import check
 
-if TYPE_CHECKING:
-    import mdtraj
+Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+
+# A fixed number of sweeps is enough for nearly all structures; the few others get as many again, up to this often.
+_MORE = 3
 
 
-def decode(model: Model, z: ArrayLike) -> "mdtraj.Trajectory":
-    """Conformations of latent points: the mean of the likelihood, in the model's pose.
+def decode(model: Model, z: ArrayLike, *, restore: bool = True) -> Conformations:
+    """Conformations of latent points: the mean of the likelihood, restored, in the model's pose.
 
     Parameters
     ----------
     model : Model
     z : (n_frames, latent_dim)
+    restore : bool
+        Move each decoded structure to the nearest one with the bonds, angles, centers and contacts of the training
+        data (see `mdvae.restoration`). False: what the decoder says, which for a flexible molecule is an average of
+        structures and no structure. An untrained model knows no such data, and restores nothing.
 
     Returns
     -------
     mdtraj.Trajectory
-        In nm; a system in the plane has z = 0.
+        In nm; a system in the plane has z = 0. Its attribute ``restoration`` says how far each structure was moved
+        and whether it is valid; a warning counts those that are not, and those that were moved further than the
+        data's own thermal spread.
 
     Raises
     ------
     ValueError
         For points of another shape, or that are not finite.
     """
-    return to_trajectory(model.system, decode_coordinates(model, z))
+    return _conformations(model, decode_coordinates(model, z), restore)
 
 
-def decode_coordinates(model: Model, z: ArrayLike) -> Float[np.ndarray, "n_frames n_atoms dim"]:
-    """Same as `decode`, as an array in nm (or reduced units).
+def generate(
+    model: Model,
+    n_frames: Whole,
+    *,
+    restore: bool = True,
+    noise: bool = False,
+    key: Key | None = None,
+    seed: Whole = 0,
+) -> Conformations:
+    """New conformations, from the prior through the decoder.
+
+    Parameters
+    ----------
+    model : Model
+    n_frames : int
+    restore : bool
+        As for `decode`.
+    noise : bool
+        Sample the likelihood instead of taking its mean. Right for soft, floppy systems; where bonds are stiff it needs
+        a likelihood that knows how atoms move together, or else restoring undoes much of it.
+    key : PRNG key, optional
+        made from ``seed`` if left out.
+    seed : int
+
+    Returns
+    -------
+    mdtraj.Trajectory
+        (n_frames,), in the model's pose; as from `decode`.
+
+    Raises
+    ------
+    ValueError
+        For fewer than one frame, and for noise of a squared error, which states none.
+    """
+    if n_frames < 1:
+        raise ValueError(f"expected at least 1 conformation to generate, got {n_frames}")
+    n_frames = int(n_frames)
+    if noise and isinstance(model.vae.likelihood, SquaredError):
+        raise ValueError("noise=True needs a likelihood that states a noise; a squared error does not")
+    z_key, noise_key = jax.random.split(key_for("generate", seed) if key is None else key)
+    prior = model.vae.prior_distribution()
+    z = np.asarray(jax.vmap(prior.sample)(jax.random.split(z_key, n_frames)))
+    if not noise:
+        return _conformations(model, decode_coordinates(model, z), restore)
+    keys = np.asarray(jax.random.key_data(jax.random.split(noise_key, n_frames)))
+    parts = [frames for _, frames in in_chunks(model.decoder.sample_from_data, z, keys)]
+    return _conformations(model, np.concatenate(parts), restore)
+
+
+def reconstruct(model: Model, source: Any, *, restore: bool = True, **reading) -> Conformations:
+    """Every frame of a source, encoded and decoded again.
+
+    Parameters
+    ----------
+    model : Model
+    source : path, mdtraj.Trajectory, array (n_frames, n_atoms, dim), or a list of any of these
+        The frames of a list come one after another.
+    restore : bool
+        As for `decode`.
+    **reading
+        As for `encode`.
+
+    Returns
+    -------
+    mdtraj.Trajectory
+        (n_frames,), in the model's pose, with the times of the source where it holds any.
+
+    Raises
+    ------
+    ValueError, OSError
+        For a source that cannot be read or is another molecule.
+    """
+    raw, time = [], []
+    for chunk, z in encode_chunks(model, source, **reading):
+        raw.append(decode_coordinates(model, z))
+        time.append(chunk.time)
+    timed = None if any(part is None for part in time) else np.concatenate(time)
+    return _conformations(model, np.concatenate(raw), restore, timed)
+
+
+def decode_coordinates(model: Model, z: ArrayLike) -> Coordinates:
+    """What the decoder itself says, as an array in nm (or reduced units).
 
     Parameters
     ----------
@@ -61,42 +154,41 @@ def decode_coordinates(model: Model, z: ArrayLike) -> Float[np.ndarray, "n_frame
     return map_rows(model.decoder, z)
 
 
-def generate(
-    model: Model, n_frames: Whole, *, noise: bool = False, key: Key | None = None, seed: Whole = 0
-) -> "mdtraj.Trajectory":
-    """New conformations, from the prior through the decoder.
+def restore_decoded(
+    model: Model, raw: Coordinates, geometry: LocalGeometry | None = None
+) -> tuple[Coordinates, Restoration]:
+    """Restored structures, and what that did to each.
 
     Parameters
     ----------
     model : Model
-    n_frames : int
-    noise : bool
-        Sample the likelihood instead of taking its mean. Right for soft, floppy systems; for a molecule with
-        stiff bonds independent noise breaks them.
-    key : PRNG key, optional
-        made from ``seed`` if left out.
-    seed : int
-
-    Returns
-    -------
-    mdtraj.Trajectory
-        (n_frames,), in the model's pose.
-
-    Raises
-    ------
-    ValueError
-        For fewer than one frame, and for noise of a squared error, which states none.
+        Trained.
+    raw : (n_frames, n_atoms, dim), nm
+    geometry : LocalGeometry, optional
+        Other limits than the plain ones of the training data.
     """
-    if n_frames < 1:
-        raise ValueError(f"expected at least 1 conformation to generate, got {n_frames}")
-    n_frames = int(n_frames)
-    if noise and isinstance(model.vae.likelihood, SquaredError):
-        raise ValueError("noise=True needs a likelihood that states a noise; a squared error does not")
-    z_key, noise_key = jax.random.split(key_for("generate", seed) if key is None else key)
-    prior = model.vae.prior_distribution()
-    z = np.asarray(jax.vmap(prior.sample)(jax.random.split(z_key, n_frames)))
-    if not noise:
-        return decode(model, z)
-    keys = np.asarray(jax.random.key_data(jax.random.split(noise_key, n_frames)))
-    parts = [frames for _, frames in in_chunks(model.decoder.sample_from_data, z, keys)]
-    return to_trajectory(model.system, np.concatenate(parts))
+    assert model.data is not None
+    geometry = model.data.geometry if geometry is None else geometry
+    restored = restore_frames(geometry, raw)
+    valid = check(geometry, restored).valid
+    for _ in range(_MORE):
+        again = np.flatnonzero(~valid)
+        if not len(again):
+            break
+        restored[again] = restore_frames(geometry, restored[again])
+        valid[again] = check(geometry, restored[again]).valid
+    moved = np.sqrt(((restored - raw) ** 2).sum(axis=2).mean(axis=1))
+    return restored, Restoration(moved, geometry.thermal, valid, model.system.unit)
+
+
+def _conformations(model: Model, raw: Coordinates, restore: bool, time: np.ndarray | None = None) -> Conformations:
+    if not restore or model.data is None:
+        return to_trajectory(model.system, raw, time)
+    restored, restoration = restore_decoded(model, raw)
+    if not restoration.valid.all() or restoration.far.any():
+        warnings.warn(
+            f"of {len(raw)} structures {np.sum(~restoration.valid)} are still not valid once restored, and "
+            f"{restoration.far.sum()} were moved further than the data's thermal spread; .restoration says which",
+            stacklevel=3,
+        )
+    return to_trajectory(model.system, restored, time, restoration)

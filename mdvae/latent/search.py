@@ -5,9 +5,10 @@ with overlapping atoms. So the search minimizes
 
     (observable - mean) / spread   +   distance of z from the encoded data   +   strain of the structure
 
-where mean and spread are those of the training frames, the second term is zero wherever 99 % of the encoded
-frames lie, and the third where bonds and contacts are within the training data's bounds (see `validity`).
-Both are only nudges: what counts is the check at the end, and the best structure that passes it is the answer.
+where the observable is that of the restored structure (see `restoration`), so that nothing can be had by overlaps or
+broken bonds; mean and spread are those of the training frames; the second term is zero wherever 99 % of the encoded
+frames lie, and the third wherever restoring has kept the bounds of the training data. Both are only nudges: what counts
+is the check at the end (see `validity`), and the best structure that passes it is the answer.
 """
 
 import dataclasses
@@ -23,15 +24,16 @@ import scipy.optimize
 from jaxtyping import Array, Bool, Float
 from scipy.spatial import KDTree
 
-from mdvae._chunks import in_chunks, map_rows
+from mdvae._chunks import map_rows
 from mdvae._keys import key_for
 from mdvae._types import Frame, Key, Latent, Number, Scalar, Whole
 from mdvae.latent.encoding import encode_posed
-from mdvae.latent.generation import decode_coordinates
+from mdvae.latent.generation import decode_coordinates, restore_decoded
 from mdvae.model import Decoder, Model
 from mdvae.observables import LENGTHS
-from mdvae.trajectory import to_trajectory
-from mdvae.validity import LocalGeometry, check, strain
+from mdvae.restoration import Restoration, Restorer
+from mdvae.trajectory import Conformations, to_trajectory
+from mdvae.validity import check
 
 if TYPE_CHECKING:
     import mdtraj
@@ -42,7 +44,9 @@ Observable = Callable[[Frame], Scalar]
 _CENTERS = 1000
 _INSIDE = 0.99
 # Both penalties against one spread of the observable.
-_DATA_WEIGHT, _STRAIN_WEIGHT = 10.0, 10.0
+_DATA_WEIGHT, _STRAIN_WEIGHT = 10.0, 1.0
+# Training frames among which the search looks for its starts, and how many of them are decoded at once.
+_CANDIDATES, _BLOCK = 1024, 128
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +75,8 @@ class Minimum:
         Observable along the way, valid or not.
     candidates : mdtraj.Trajectory
         The structure of each start.
+    restoration : Restoration, optional
+        How far restoring moved each of them; None for a search among the decoder's own structures.
     best_training : mdtraj.Trajectory
         The training frame with the lowest value.
     best_training_value : float
@@ -95,7 +101,8 @@ class Minimum:
     z: Float[np.ndarray, "n_starts latent_dim"]
     valid: Bool[np.ndarray, " n_starts"]
     paths: Float[np.ndarray, "n_starts n_steps"]
-    candidates: "mdtraj.Trajectory"
+    candidates: Conformations
+    restoration: Restoration | None
     best_training: "mdtraj.Trajectory"
     best_training_value: float
     best_training_valid: bool
@@ -143,6 +150,9 @@ class Minimum:
         ]
         if not self.best_training_valid:
             lines.append(f"  best valid one         {self.best_valid_training_value:.4f}{self._unit}")
+        if self.found and self.restoration is not None:
+            moved, thermal = self.restoration.moved[self.index], self.restoration.thermal
+            lines.append(f"  moved by restoring     {moved:.4f}{self._length} (thermal spread {thermal:.4f})")
         if self.found:
             lines.append(
                 f"  distance from the data {self.distance[self.index]:.3f} latent standard deviations "
@@ -155,8 +165,10 @@ class Minimum:
     @property
     def _unit(self) -> str:
         """Of the value, where the observable is known to be a length."""
-        if self.name not in LENGTHS:
-            return ""
+        return self._length if self.name in LENGTHS else ""
+
+    @property
+    def _length(self) -> str:
         return " nm" if self.unit == "nm" else " reduced units"
 
 
@@ -164,8 +176,9 @@ def minimize(
     model: Model,
     observable: Observable,
     *,
+    restore: bool = True,
     n_starts: Whole = 64,
-    n_steps: Whole = 1000,
+    n_steps: Whole = 300,
     method: str = "adam",
     learning_rate: Number = 0.1,
     key: Key | None = None,
@@ -179,6 +192,8 @@ def minimize(
         Trained: it remembers where the data are.
     observable : callable
         Any JAX function of one frame (n_atoms, dim), in nm, to a scalar; see `mdvae.observables`.
+    restore : bool
+        Minimize the observable of the restored structure, and return that; False: of the decoder's own.
     n_starts : int
         Half of them at the training frames that do best once decoded, half at random ones.
     n_steps : int
@@ -209,9 +224,9 @@ def minimize(
     kept = model.data.frames
     values = _training_values(observable, kept)
     z = encode_posed(model, kept)
-    problem = _Problem.fit(model, observable, values, z)
+    problem = _Problem.fit(model, observable, values, z, restore)
     key = key_for("minimize", seed) if key is None else key
-    starts = _starts(problem, np.asarray(problem.to_unit(z)), n_starts, key)
+    starts = _starts(problem, np.asarray(problem.to_unit(z)), values, n_starts, key)
     if method == "adam":
         found, paths = _adam(problem, starts, n_steps, learning_rate)
     else:
@@ -225,7 +240,8 @@ class _Problem(eqx.Module):
 
     decoder: Decoder
     observable: Observable
-    geometry: LocalGeometry = eqx.field(static=True)
+    restorer: Restorer | None
+    limits: Restorer
     center: Latent
     spread: Latent
     value_mean: Scalar
@@ -235,7 +251,7 @@ class _Problem(eqx.Module):
     limit: Scalar
 
     @classmethod
-    def fit(cls, model: Model, observable: Observable, values: np.ndarray, z: np.ndarray) -> "_Problem":
+    def fit(cls, model: Model, observable: Observable, values: np.ndarray, z: np.ndarray, restore: bool) -> "_Problem":
         """Scales and limits from the training frames."""
         assert model.data is not None
         center, spread = z.mean(axis=0), np.maximum(z.std(axis=0), 1e-6)
@@ -244,11 +260,13 @@ class _Problem(eqx.Module):
         chosen = unit[:: max(2, len(unit) // _CENTERS)]
         judges = unit[1 :: max(2, len(unit) // _CENTERS)]
         bandwidth = float(len(chosen) ** (-1 / (z.shape[1] + 4)))  # Scott's rule, doi:10.1002/9780470316849
+        strict = model.data.geometry.strict()
         value_spread = max(float(values.std()), 1e-6 * abs(float(values.mean())), 1e-12)
         problem = cls(
             decoder=model.decoder,
             observable=observable,
-            geometry=model.data.geometry,
+            restorer=Restorer(strict) if restore else None,
+            limits=Restorer(strict, usual=False),
             center=jnp.asarray(center),
             spread=jnp.asarray(spread),
             value_mean=jnp.asarray(values.mean()),
@@ -271,14 +289,17 @@ class _Problem(eqx.Module):
         squared = jnp.sum((self.neighbors - unit[None]) ** 2, axis=1)
         return -jax.nn.logsumexp(-squared / (2 * self.bandwidth**2))
 
-    def __call__(self, unit: Latent) -> tuple[Scalar, tuple[Scalar, Array]]:
-        """Loss; and the observable, with whether the point looks acceptable."""
-        frame = self.decoder(unit * self.spread + self.center)
-        value = self.observable(frame)
-        excess = jnp.maximum(self.rarity(unit) - self.limit, 0.0)
-        penalty = _DATA_WEIGHT * excess**2 + _STRAIN_WEIGHT * strain(self.geometry, frame)
-        acceptable = (strain(self.geometry, frame, margin=0.0) == 0) & (excess == 0)
-        return (value - self.value_mean) / self.value_spread + penalty, (value, acceptable)
+    def __call__(self, units: Float[Array, "n latent_dim"]) -> tuple[Array, tuple[Array, Array]]:
+        """Losses of some points; and their observables, with whether the points look acceptable."""
+        frames = jax.vmap(self.decoder)(units * self.spread[None] + self.center[None])
+        if self.restorer is not None:
+            frames = self.restorer(frames)
+        values = jax.vmap(self.observable)(frames)
+        excess = jnp.maximum(jax.vmap(self.rarity)(units) - self.limit, 0.0)
+        strain = self.limits.strain(frames)
+        penalty = _DATA_WEIGHT * excess**2 + _STRAIN_WEIGHT * strain
+        acceptable = (strain == 0) & (excess == 0)
+        return (values - self.value_mean) / self.value_spread + penalty, (values, acceptable)
 
 
 def _training_values(observable: Observable, frames: np.ndarray) -> Float[np.ndarray, " n_frames"]:
@@ -298,19 +319,37 @@ def _training_values(observable: Observable, frames: np.ndarray) -> Float[np.nda
     return values
 
 
-def _starts(problem: _Problem, unit: np.ndarray, n_starts: int, key: Key) -> Array:
-    """Encoded frames to start from: half among the best twentieth once decoded, half anywhere."""
-    parts = [(loss, value, fine) for _, (loss, (value, fine)) in in_chunks(problem, unit)]
-    losses, values, acceptable = (np.concatenate(part) for part in zip(*parts, strict=True))
+def _starts(problem: _Problem, unit: np.ndarray, frame_values: np.ndarray, n_starts: int, key: Key) -> Array:
+    """Encoded frames to start from: half among the best once decoded, half anywhere."""
+    # Frames that are low themselves are the ones that can be low once decoded.
+    candidates = np.argsort(frame_values, kind="stable")[:_CANDIDATES]
+    losses, values, acceptable = _evaluated(problem, unit[candidates])
     # Acceptable ones first, by value; then the others, by loss.
-    order = np.lexsort((np.where(acceptable, values, losses), ~acceptable))
+    order = candidates[np.lexsort((np.where(acceptable, values, losses), ~acceptable))]
     low_key, any_key = jax.random.split(key)
     n_low = (n_starts + 1) // 2
-    lowest = order[: max(n_low, len(order) // 20)]
+    lowest = order[: max(n_low, len(order) // 5)]
     low = jax.random.choice(low_key, lowest, (n_low,), replace=n_low > len(lowest))
-    anywhere = jax.random.choice(any_key, len(order), (n_starts - n_low,), replace=n_starts > len(order))
-    # The very best is always among them, so that the answer is never worse than a decoded training frame.
+    anywhere = jax.random.choice(any_key, len(unit), (n_starts - n_low,), replace=n_starts > len(unit))
+    # The very best is always among them, so that the answer is never worse than that frame once decoded.
     return jnp.asarray(unit[np.concatenate([lowest[:1], np.asarray(low)[1:], np.asarray(anywhere)]).astype(int)])
+
+
+def _evaluated(problem: _Problem, units: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Losses, observables and acceptance of many points, in blocks of one shape."""
+    parts = []
+    for first in range(0, len(units), _BLOCK):
+        block = units[first : first + _BLOCK]
+        filled = np.concatenate([block, np.repeat(block[-1:], _BLOCK - len(block), axis=0)])
+        loss, (value, acceptable) = _compiled(problem, jnp.asarray(filled))
+        parts.append([np.asarray(x)[: len(block)] for x in (loss, value, acceptable)])
+    losses, values, acceptable = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return losses, values, acceptable
+
+
+@eqx.filter_jit
+def _compiled(problem: _Problem, units: Array) -> tuple[Array, tuple[Array, Array]]:
+    return problem(units)
 
 
 @eqx.filter_jit
@@ -318,9 +357,14 @@ def _adam(problem: _Problem, starts: Array, n_steps: int, learning_rate: float) 
     """Best acceptable point on each way (else the last point), and the observable along it."""
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, n_steps, alpha=0.01))
 
+    def total(unit):
+        # No start's loss depends on another start: one gradient of the sum is the gradient of each.
+        losses, rest = problem(unit)
+        return jnp.sum(losses), rest
+
     def step(carry, _):
         unit, state, best, lowest = carry
-        (_, (value, acceptable)), gradient = jax.vmap(eqx.filter_value_and_grad(problem, has_aux=True))(unit)
+        (_, (value, acceptable)), gradient = jax.value_and_grad(total, has_aux=True)(unit)
         better = acceptable & (value < lowest)
         best, lowest = jnp.where(better[:, None], unit, best), jnp.where(better, value, lowest)
         updates, state = optimizer.update(gradient, state)
@@ -334,7 +378,12 @@ def _adam(problem: _Problem, starts: Array, n_steps: int, learning_rate: float) 
 
 def _lbfgs(problem: _Problem, starts: Array, n_steps: int) -> tuple[Array, np.ndarray]:
     """Same as `_adam`, by SciPy; shorter ways are filled up with their last value."""
-    evaluate = eqx.filter_jit(eqx.filter_value_and_grad(problem, has_aux=True))
+
+    def one(unit):
+        loss, (value, acceptable) = problem(unit[None])
+        return loss[0], (value[0], acceptable[0])
+
+    evaluate = jax.jit(jax.value_and_grad(one, has_aux=True))
     found, paths = [], []
     for start in np.asarray(starts):
         best, lowest, path = None, np.inf, []
@@ -359,14 +408,16 @@ def _lbfgs(problem: _Problem, starts: Array, n_steps: int) -> tuple[Array, np.nd
 def _judge(model, observable, problem, training_values, training_z, starts, z, paths) -> Minimum:
     """Decode what was found, check it, and set it beside the training frames."""
     data = model.data
-    coordinates = decode_coordinates(model, z)
+    coordinates, restoration, strict = decode_coordinates(model, z), None, data.geometry.strict()
+    if problem.restorer is not None:
+        coordinates, restoration = restore_decoded(model, coordinates, strict)
     values = map_rows(observable, coordinates)
     near = KDTree(np.asarray(problem.to_unit(training_z)))
     inside = map_rows(problem.rarity, np.asarray(problem.to_unit(z))) <= float(problem.limit) + 1e-4
-    valid = check(data.geometry, coordinates).valid & inside
+    valid = check(strict, coordinates).valid & inside
     index = int(np.argmin(np.where(valid, values, np.inf) if valid.any() else values))
     best = int(np.argmin(training_values))
-    training_valid = check(data.geometry, data.frames[np.argsort(training_values)[:1000]]).valid
+    training_valid = check(strict, data.frames[np.argsort(training_values)[:1000]]).valid
     lowest_values = np.sort(training_values)[:1000]
     name = getattr(observable, "__name__", None) or getattr(getattr(observable, "func", None), "__name__", "observable")
     return Minimum(
@@ -379,7 +430,8 @@ def _judge(model, observable, problem, training_values, training_z, starts, z, p
         z=z,
         valid=valid,
         paths=paths,
-        candidates=to_trajectory(model.system, coordinates),
+        candidates=to_trajectory(model.system, coordinates, restoration=restoration),
+        restoration=restoration,
         best_training=to_trajectory(model.system, data.frames[best : best + 1]),
         best_training_value=float(training_values[best]),
         best_training_valid=bool(training_valid[0]),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mdvae._types import Features, Key, Latent
+from mdvae._types import Features, Key, Latent, Scalar
 from mdvae.distributions import DiagonalNormal
 from mdvae.networks.base import AbstractDecoder, AbstractEncoder
 
@@ -28,15 +28,19 @@ class MLPEncoder(AbstractEncoder):
         Name of a function in `jax.nn`, or ``"tanh"``.
     shift : (n_features,)
         Subtracted from the features; not trained.
-    scale : scalar
+    scale : scalar, or (n_features,)
         Divides the shifted features; not trained.
     key : PRNG key
+    residual : bool
+        Whether hidden layers of the same width as the one before add to it instead of replacing it. Without, deep
+        networks let latent dimensions die.
     """
 
     shift: Features
-    scale: Float[Array, ""]
+    scale: Scalar | Features
     layers: tuple[eqx.nn.Linear, ...]
     activation: Callable = eqx.field(static=True)
+    residual: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -46,17 +50,18 @@ class MLPEncoder(AbstractEncoder):
         activation: str,
         *,
         shift: Features,
-        scale: Float[Array, ""],
+        scale: Scalar | Features,
         key: Key,
+        residual: bool = True,
     ) -> None:
         self.shift, self.scale = shift, scale
         self.layers = _linear_layers([n_features, *hidden, 2 * latent_dim], key)
-        self.activation = _activation(activation)
+        self.activation, self.residual = _activation(activation), residual
 
     def __call__(self, x: Features) -> DiagonalNormal:
         """Posterior for one feature vector."""
         shift, scale = jax.lax.stop_gradient((self.shift, self.scale))
-        mean, log_std = jnp.split(_forward(self.layers, self.activation, (x - shift) / scale), 2)
+        mean, log_std = jnp.split(_forward(self, (x - shift) / scale), 2)
         return DiagonalNormal(mean, _LOG_STD_LIMIT * jnp.tanh(log_std / _LOG_STD_LIMIT))
 
 
@@ -71,15 +76,19 @@ class MLPDecoder(AbstractDecoder):
     activation : str
     shift : (n_params,)
         Added to the scaled output; not trained.
-    scale : scalar
+    scale : scalar, or (n_params,)
         Multiplies the output; not trained.
     key : PRNG key
+    residual : bool
+        Whether hidden layers of the same width as the one before add to it instead of replacing it. Without, deep
+        networks let latent dimensions die.
     """
 
     shift: Float[Array, " n_params"]
-    scale: Float[Array, ""]
+    scale: Scalar | Float[Array, " n_params"]
     layers: tuple[eqx.nn.Linear, ...]
     activation: Callable = eqx.field(static=True)
+    residual: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -89,17 +98,18 @@ class MLPDecoder(AbstractDecoder):
         activation: str,
         *,
         shift: Float[Array, " n_params"],
-        scale: Float[Array, ""],
+        scale: Scalar | Float[Array, " n_params"],
         key: Key,
+        residual: bool = True,
     ) -> None:
         self.shift, self.scale = shift, scale
         self.layers = _linear_layers([latent_dim, *hidden, n_params], key)
-        self.activation = _activation(activation)
+        self.activation, self.residual = _activation(activation), residual
 
     def __call__(self, z: Latent) -> Float[Array, " n_params"]:
         """Likelihood parameters for one latent point."""
         shift, scale = jax.lax.stop_gradient((self.shift, self.scale))
-        return shift + scale * _forward(self.layers, self.activation, z)
+        return shift + scale * _forward(self, z)
 
 
 def _linear_layers(sizes: Sequence[int], key: Key) -> tuple[eqx.nn.Linear, ...]:
@@ -114,7 +124,9 @@ def _activation(name: str) -> Callable:
     return jnp.tanh if name == "tanh" else getattr(jax.nn, name)
 
 
-def _forward(layers: Sequence[eqx.nn.Linear], activation: Callable, x: Float[Array, " n"]) -> Float[Array, " m"]:
-    for layer in layers[:-1]:
-        x = activation(layer(x))
-    return layers[-1](x)
+def _forward(network: MLPEncoder | MLPDecoder, x: Float[Array, " n"]) -> Float[Array, " m"]:
+    *hidden, last = network.layers
+    for layer in hidden:
+        y = network.activation(layer(x))
+        x = x + y if network.residual and layer is not hidden[0] and layer.in_features == layer.out_features else y
+    return last(x)

@@ -14,13 +14,15 @@ from jaxtyping import Array, Float
 
 from mdvae._keys import key_for
 from mdvae._types import Key, Number, Whole
+from mdvae.local_geometry import fit_local_geometry
 from mdvae.model import Model, check_enough, remember
+from mdvae.representations import AbstractRepresentation
+from mdvae.restoration import Restorer
 from mdvae.training.loop import optimize
 from mdvae.training.progress import ProgressBar
-from mdvae.training.schedules import learning_rate_schedule, warmed_up
+from mdvae.training.schedules import annealed, learning_rate_schedule, warmed_up
 from mdvae.training.splits import split_blocks
 from mdvae.trajectory import Frames
-from mdvae.validity import fit_local_geometry
 
 # With fewer frames a model learns them by heart.
 _FEW_FRAMES = 100
@@ -37,6 +39,7 @@ def train(
     batch_size: Whole | None = None,
     learning_rate: Number = 1e-3,
     warmup_epochs: Whole = 0,
+    strain_weight: Number = 0.0,
     validation_fraction: Number = 0.1,
     patience: Whole | None = None,
     key: Key | None = None,
@@ -64,6 +67,10 @@ def train(
         Epochs over which beta rises from zero. None by default: it helps where a latent dimension dies, but the
         latent space then first spreads without restraint, and what it keeps of that are gaps between regions, from
         which the decoder makes broken structures.
+    strain_weight : float
+        Weight of the decoder's own violations of bonds, angles and centers (see `Restorer.bonded_strain`), rising over
+        the first half of the training. None by default, since decoded structures are restored anyway; CONTRIBUTING has
+        the comparison.
     validation_fraction : float
         Share of frames held out, as blocks of time.
     patience : int, optional
@@ -88,7 +95,7 @@ def train(
     FloatingPointError
         If the loss stops being finite.
     """
-    check_settings(beta, epochs, batch_size, learning_rate, warmup_epochs, validation_fraction, patience)
+    check_settings(beta, epochs, batch_size, learning_rate, warmup_epochs, strain_weight, validation_fraction, patience)
     beta, learning_rate, validation_fraction = float(beta), float(learning_rate), float(validation_fraction)
     check_enough(frames)
     _check_belongs(frames, model)
@@ -102,15 +109,18 @@ def train(
     )
     patience = int(max(10, epochs // 5) if patience is None else patience)
     warmup_epochs = int(warmup_epochs)
-    schedule = learning_rate_schedule(learning_rate, epochs * steps_per_epoch)
+    n_steps = epochs * steps_per_epoch
+    geometry = fit_local_geometry(frames.coordinates, frames.system.links, frames.system.masses)
+    objective = warmed_up(beta, warmup_epochs * steps_per_epoch)
+    penalty = _Strain(model.representation, Restorer(geometry))
     with ProgressBar(progress) as bar:
         vae, history = optimize(
             model.vae,
             _features(model, frames),
             training,
             validation,
-            objective=warmed_up(beta, warmup_epochs * steps_per_epoch),
-            optimizer=optax.adam(schedule),
+            objective=annealed(objective, penalty, float(strain_weight), n_steps // 2),
+            optimizer=optax.adam(learning_rate_schedule(learning_rate, n_steps)),
             n_epochs=epochs,
             batch_size=batch_size,
             patience=patience,
@@ -123,12 +133,24 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "warmup_epochs": warmup_epochs,
+        "strain_weight": float(strain_weight),
         "validation_fraction": validation_fraction,
         "patience": patience,
         "seed": operator.index(seed) if key is None else None,
     }
-    data = remember(frames, fit_local_geometry(frames.coordinates, frames.system.links))
-    return dataclasses.replace(model, vae=vae, data=data, history=history, settings=model.settings | settings)
+    return dataclasses.replace(
+        model, vae=vae, data=remember(frames, geometry), history=history, settings=model.settings | settings
+    )
+
+
+class _Strain(eqx.Module):
+    """Strain of decoded features, for training."""
+
+    representation: AbstractRepresentation
+    restorer: Restorer
+
+    def __call__(self, features: Float[Array, "n_batch n_features"]) -> Float[Array, " n_batch"]:
+        return self.restorer.bonded_strain(jax.vmap(self.representation.to_coordinates)(features))
 
 
 def _check_belongs(frames: Frames, model: Model) -> None:
@@ -156,6 +178,7 @@ def check_settings(
     batch_size: Whole | None,
     learning_rate: Number,
     warmup_epochs: Whole,
+    strain_weight: Number,
     validation_fraction: Number,
     patience: Whole | None,
 ) -> None:
@@ -166,11 +189,13 @@ def check_settings(
     ValueError
         Naming the setting, what was expected and what was given.
     """
-    for name, value in {"beta": beta, "learning_rate": learning_rate}.items():
+    for name, value in {"beta": beta, "learning_rate": learning_rate, "strain_weight": strain_weight}.items():
         if not hasattr(value, "__float__"):
             raise TypeError(f"{name} must be a number, got {value!r}")
     if not (math.isfinite(beta) and beta >= 0):
         raise ValueError(f"beta must be a finite number of at least 0, got {beta}")
+    if not (math.isfinite(strain_weight) and strain_weight >= 0):
+        raise ValueError(f"strain_weight must be a finite number of at least 0, got {strain_weight}")
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate must be a finite number above 0, got {learning_rate}")
     if not 0 < validation_fraction < 1:

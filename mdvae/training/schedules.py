@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
-from mdvae.vae import NegativeELBO
+from mdvae.vae import AbstractObjective, NegativeELBO, Penalized
 
 
 def warmed_up(beta: float, n_steps: int) -> Callable[..., NegativeELBO]:
@@ -21,6 +21,27 @@ def warmed_up(beta: float, n_steps: int) -> Callable[..., NegativeELBO]:
         Length of the rise; 0 for none.
     """
     return lambda step: NegativeELBO(beta * jnp.clip((step + 1) / max(n_steps, 1), 0.0, 1.0))
+
+
+def annealed(
+    objective: Callable[..., AbstractObjective], penalty: Callable, weight: float, n_steps: int
+) -> Callable[..., AbstractObjective]:
+    """The same objective by training step, with a penalty whose weight rises in a straight line from 0 to its value.
+
+    Parameters
+    ----------
+    objective : callable
+        Training step to objective.
+    penalty : callable
+        See `Penalized`.
+    weight : float
+        0 leaves the objective as it is.
+    n_steps : int
+        Length of the rise.
+    """
+    if not weight:
+        return objective
+    return lambda step: Penalized(objective(step), penalty, weight * jnp.clip((step + 1) / max(n_steps, 1), 0.0, 1.0))
 
 
 def learning_rate_schedule(peak: float, n_steps: int) -> optax.Schedule:

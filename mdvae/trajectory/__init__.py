@@ -5,11 +5,12 @@ from mdvae.trajectory.periodic import Molecules
 from mdvae.trajectory.reading import read, stream
 from mdvae.trajectory.system import System, system_of_array, system_of_file
 from mdvae.trajectory.topologies import bead_topology
-from mdvae.trajectory.writing import SAVE_FORMATS, check_output, save_trajectory, to_trajectory
+from mdvae.trajectory.writing import SAVE_FORMATS, Conformations, check_output, save_trajectory, to_trajectory
 
 __all__ = [
     "SAVE_FORMATS",
     "Chunk",
+    "Conformations",
     "Frames",
     "Molecules",
     "Report",

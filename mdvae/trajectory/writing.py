@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import mdtraj as md
 import numpy as np
@@ -19,11 +20,24 @@ SAVE_FORMATS = (
 )  # fmt: skip
 
 
+class Conformations(md.Trajectory):
+    """An `mdtraj.Trajectory` that came out of a model, and says what restoring did to it.
+
+    Attributes
+    ----------
+    restoration : Restoration, optional
+        How far each structure was moved, and whether it is valid; None where nothing was restored, and in slices.
+    """
+
+    restoration: Any = None
+
+
 def to_trajectory(
     system: System,
     coordinates: Float[np.ndarray, "n_frames n_atoms dim"],
     time: Float[np.ndarray, " n_frames"] | None = None,
-) -> md.Trajectory:
+    restoration: Any = None,
+) -> Conformations:
     """Conformations as an `mdtraj.Trajectory`; a plane lies at z = 0.
 
     Parameters
@@ -31,6 +45,8 @@ def to_trajectory(
     system : System
     coordinates : (n_frames, n_atoms, dim), nm or reduced units
     time : (n_frames,), ps, optional
+    restoration : Restoration, optional
+        What restoring did to them; goes into the attribute of that name.
 
     Raises
     ------
@@ -44,7 +60,9 @@ def to_trajectory(
         )
     xyz = np.zeros((len(coordinates), system.n_atoms, 3), np.float32)
     xyz[:, :, : system.dim] = coordinates
-    return md.Trajectory(xyz, system.topology, time=time)
+    trajectory = Conformations(xyz, system.topology, time=time)
+    trajectory.restoration = restoration
+    return trajectory
 
 
 def check_output(path: "str | os.PathLike") -> Path:

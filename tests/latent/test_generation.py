@@ -1,15 +1,26 @@
 """Decoded and generated conformations have the model's atoms, and come from its prior."""
 
+import dataclasses
+
+import jax
 import mdtraj as md
 import numpy as np
 import pytest
 
 import mdvae
+from mdvae.restoration import restore_frames
+from mdvae.validity import check
+
+
+def with_geometry(model, **changes):
+    """The model as if its training data had been others."""
+    geometry = dataclasses.replace(model.data.geometry, **changes)
+    return dataclasses.replace(model, data=dataclasses.replace(model.data, geometry=geometry))
 
 
 def test_three_coordinates_say_more_than_one_principal_component(trained, frames):
     x = frames.coordinates.reshape(len(frames.coordinates), -1)
-    again = mdvae.decode(trained, mdvae.encode(trained, frames.coordinates)).xyz[..., :2].reshape(x.shape)
+    again = mdvae.reconstruct(trained, frames.coordinates, restore=False).xyz[..., :2].reshape(x.shape)
     variances = np.linalg.eigvalsh(np.cov(x.T))
     assert ((again - x) ** 2).sum(axis=1).mean() < variances[:-1].sum()
 
@@ -38,8 +49,8 @@ def test_generation_is_the_prior_through_the_decoder(trained):
 
 
 def test_noise_adds_the_width_of_the_likelihood(trained):
-    mean = mdvae.generate(trained, 3000, seed=4).xyz[..., :2]
-    noisy = mdvae.generate(trained, 3000, noise=True, seed=4).xyz[..., :2]
+    mean = mdvae.generate(trained, 3000, restore=False, seed=4).xyz[..., :2]
+    noisy = mdvae.generate(trained, 3000, restore=False, noise=True, seed=4).xyz[..., :2]
     width = np.asarray(trained.vae.likelihood.width()).reshape(6, 2)
     np.testing.assert_allclose((noisy - mean).std(axis=0), width, rtol=0.1)
 
@@ -62,3 +73,102 @@ def test_no_frames(trained):
     assert mdvae.decode(trained, np.zeros((0, 3))).n_frames == 0
     with pytest.raises(ValueError, match="at least 1 conformation"):
         mdvae.generate(trained, 0)
+
+
+# -- restoring
+
+
+def test_raw_structures_are_the_decoders_own(trained):
+    z = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    raw = mdvae.decode(trained, z, restore=False)
+    assert raw.restoration is None
+    np.testing.assert_allclose(raw.xyz[3, :, :2], trained.decoder(jax.numpy.asarray(z[3])), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:of 200 structures 0 are still not valid")
+def test_restored_structures_are_valid_and_say_how_far_they_moved(trained):
+    """Points far from the data, where the decoder says what it likes."""
+    z = 2 * np.random.default_rng(0).normal(size=(200, 3))
+    raw = mdvae.decode(trained, z, restore=False).xyz[..., :2]
+    restored = mdvae.decode(trained, z)
+    assert check(trained.data.geometry, raw).valid.mean() < 0.9
+    frames = restored.xyz[..., :2]
+    assert check(trained.data.geometry, frames).valid.all()
+    assert restored.restoration.valid.all()
+    np.testing.assert_allclose(
+        restored.restoration.moved, np.sqrt(((frames - raw) ** 2).sum(axis=2).mean(axis=1)), atol=1e-6
+    )
+    assert restored.restoration.thermal == trained.data.geometry.thermal
+    assert str(restored.restoration).startswith("200 structures restored: moved by 0.")
+
+
+def test_generated_noise_is_restored(trained):
+    noisy = mdvae.generate(trained, 100, noise=True, seed=4)
+    assert check(trained.data.geometry, noisy.xyz[..., :2]).valid.all()
+    raw = mdvae.generate(trained, 100, noise=True, restore=False, seed=4).xyz[..., :2]
+    np.testing.assert_allclose(noisy.xyz[..., :2], restore_frames(trained.data.geometry, raw), atol=1e-4)
+
+
+def test_slices_do_not_say_what_was_restored(trained):
+    """The record is of all the structures; a slice has it no longer."""
+    whole = mdvae.generate(trained, 4)
+    for part in (whole[1], whole[::2], whole[np.array([True, False, True, False])]):
+        assert part.restoration is None
+    assert len(whole.restoration.moved) == 4
+
+
+def test_an_untrained_model_restores_nothing(frames):
+    model = mdvae.build(frames, latent_dim=3, hidden=(8,))
+    assert mdvae.generate(model, 3).restoration is None
+
+
+def test_what_cannot_be_restored_is_counted(trained):
+    """No chain of six has its beads this far apart."""
+    impossible = with_geometry(trained, closest=np.full_like(trained.data.geometry.closest, 50.0))
+    calls = {
+        "decode": lambda: mdvae.decode(impossible, np.zeros((5, 3))),
+        "generate": lambda: mdvae.generate(impossible, 5),
+        "reconstruct": lambda: mdvae.reconstruct(impossible, trained.data.frames[:5], length_unit="reduced"),
+    }
+    for call in calls.values():
+        with pytest.warns(UserWarning, match="of 5 structures 5 are still not valid once restored"):
+            conformations = call()
+        assert not conformations.restoration.valid.any()
+
+
+def test_structures_that_moved_far_are_counted(trained):
+    tight = with_geometry(trained, thermal=1e-6)
+    with pytest.warns(UserWarning, match="of 5 structures 0 are still not valid once restored, and [1-5] were moved"):
+        conformations = mdvae.decode(tight, 3 + np.random.default_rng(0).normal(size=(5, 3)))
+    np.testing.assert_array_equal(conformations.restoration.far, conformations.restoration.moved > 1e-6)
+
+
+# -- reconstructing
+
+
+def test_reconstruction_is_encoding_and_decoding(trained, chain):
+    for restore in (True, False):
+        again = mdvae.reconstruct(trained, chain, restore=restore)
+        expected = mdvae.decode(trained, mdvae.encode(trained, chain), restore=restore)
+        np.testing.assert_allclose(again.xyz, expected.xyz, atol=1e-5)
+        assert (again.restoration is None) == (not restore)
+
+
+def test_chunks_and_lists_do_not_matter_to_reconstruction(trained, chain):
+    expected = mdvae.reconstruct(trained, chain[:50], restore=False).xyz
+    for source, reading in ((chain[:50], {"chunk": 7}), ([chain[:20], chain[20:50]], {})):
+        np.testing.assert_allclose(
+            mdvae.reconstruct(trained, source, restore=False, **reading).xyz, expected, atol=1e-5
+        )
+    strided = mdvae.reconstruct(trained, chain[:50], restore=False, stride=7).xyz
+    np.testing.assert_allclose(strided, expected[::7], atol=1e-5)
+
+
+def test_reconstructed_frames_keep_their_times(trained, chain):
+    """Arrays have none; times of files are in ps."""
+    trajectory = mdvae.to_trajectory(trained.system, chain[:10], 5.0 * np.arange(10))
+    again = mdvae.reconstruct(trained, [trajectory, trajectory[:3]], restore=False)
+    np.testing.assert_allclose(again.time, 5.0 * np.array([*range(10), 0, 1, 2]))
+    expected = mdvae.reconstruct(trained, chain[:10], restore=False)
+    np.testing.assert_allclose(again.xyz[:10], expected.xyz, atol=1e-5)
+    np.testing.assert_array_equal(expected.time, np.arange(10))

@@ -16,22 +16,26 @@ from mdvae.validity import check
 METHODS = ("adam", "l-bfgs")
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=[(m, r) for m in METHODS for r in (True, False)], ids=str)
 def compact(request, trained):
-    return mdvae.minimize(trained, radius_of_gyration, n_starts=8, n_steps=60, method=request.param, seed=0)
+    """What each method finds, among restored structures and among the decoder's own."""
+    method, restore = request.param
+    options = {"n_starts": 8, "n_steps": 60, "seed": 0}
+    return mdvae.minimize(trained, radius_of_gyration, method=method, restore=restore, **options)
 
 
 def test_answer_is_the_lowest_valid_structure(compact, trained):
     assert compact.found
     assert compact.value == compact.values[compact.valid].min()
     frame = compact.trajectory.xyz[..., :2]
-    assert check(trained.data.geometry, frame).valid.all()
+    assert check(trained.data.geometry.strict(), frame).valid.all()
     np.testing.assert_allclose(radius_of_gyration(jnp.asarray(frame[0])), compact.value, rtol=1e-5)
 
 
 def test_search_beats_decoding_the_training_frames(compact, trained):
-    decoded = mdvae.decode(trained, mdvae.encode(trained, trained.data.frames)).xyz[..., :2]
-    decoded = decoded[check(trained.data.geometry, decoded).valid]
+    restore = compact.restoration is not None
+    decoded = mdvae.reconstruct(trained, trained.data.frames, restore=restore).xyz[..., :2]
+    decoded = decoded[check(trained.data.geometry.strict(), decoded).valid]
     assert compact.value < min(radius_of_gyration(jnp.asarray(frame)) for frame in decoded)
 
 
@@ -39,8 +43,20 @@ def test_result_stands_beside_the_training_frames(compact, trained):
     values = np.array([radius_of_gyration(jnp.asarray(frame)) for frame in trained.data.frames])
     assert compact.n_compared == compact.n_training == len(values)
     np.testing.assert_allclose(compact.best_training_value, values.min(), rtol=1e-5)
-    valid = check(trained.data.geometry, trained.data.frames).valid
+    valid = check(trained.data.geometry.strict(), trained.data.frames).valid
     np.testing.assert_allclose(compact.best_valid_training_value, values[valid].min(), rtol=1e-5)
+
+
+def test_candidates_are_what_the_decoder_says_restored_or_not(compact, trained):
+    raw = mdvae.decode(trained, compact.z, restore=False).xyz[..., :2]
+    moves = np.sqrt(((compact.candidates.xyz[..., :2] - raw) ** 2).sum(axis=2).mean(axis=1))
+    if compact.restoration is None:
+        np.testing.assert_allclose(moves, 0, atol=1e-6)
+        assert "moved by restoring" not in str(compact)
+    else:
+        assert compact.candidates.restoration is compact.restoration
+        np.testing.assert_allclose(compact.restoration.moved, moves, atol=1e-6)
+        assert f"moved by restoring     {moves[compact.index]:.4f} reduced units (thermal" in str(compact)
 
 
 def test_answer_stays_near_the_data(compact):
@@ -60,10 +76,26 @@ def test_gradient_through_the_decoder(trained):
     np.testing.assert_allclose(gradient, np.array(numeric), rtol=0.02, atol=2e-3)
 
 
+@pytest.mark.parametrize("restore", [True, False])
+def test_gradient_of_the_loss(restore, trained):
+    """Of a search's loss with respect to z, through the decoder and the restoring, against finite differences."""
+    z = mdvae.encode(trained, trained.data.frames)
+    values = np.asarray(jax.vmap(radius_of_gyration)(trained.data.frames))
+    with jax.enable_x64(True):
+        problem = _Problem.fit(trained, radius_of_gyration, values, z, restore)
+        loss = jax.jit(lambda units: jnp.sum(problem(units)[0]))
+        units = 3 * jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)))
+        gradient = jax.grad(loss)(units)
+        for i in ((0, 0), (1, 2), (3, 1)):
+            h = 1e-6
+            numeric = (loss(units.at[i].add(h)) - loss(units.at[i].add(-h))) / (2 * h)
+            np.testing.assert_allclose(gradient[i], numeric, rtol=1e-3, atol=1e-4)
+
+
 def test_penalty_is_zero_inside_the_data_and_grows_outside(trained):
     z = mdvae.encode(trained, trained.data.frames)
     values = np.ones(len(z), np.float32)
-    problem = _Problem.fit(trained, lambda frame: jnp.sum(frame * 0) + 1.0, values, z)
+    problem = _Problem.fit(trained, lambda frame: jnp.sum(frame * 0) + 1.0, values, z, True)
     rarity = jax.vmap(problem.rarity)
     inside = rarity(problem.to_unit(z))
     assert np.mean(np.asarray(inside) <= float(problem.limit)) > 0.95
@@ -81,7 +113,8 @@ def test_other_observables_and_reproducibility(trained):
 
 def test_no_valid_structure_is_an_answer(trained):
     """With bounds that nothing can meet, the result says so instead of handing out a structure."""
-    geometry = dataclasses.replace(trained.data.geometry, contact=1e3)
+    geometry = trained.data.geometry
+    geometry = dataclasses.replace(geometry, closest=np.full_like(geometry.closest, 1e3))
     strict = dataclasses.replace(trained, data=dataclasses.replace(trained.data, geometry=geometry))
     result = mdvae.minimize(strict, radius_of_gyration, n_starts=3, n_steps=5)
     assert not result.found

@@ -1,0 +1,182 @@
+"""Structures before and after restoring, beside the simulation's own and beside PCA: the table of the README.
+
+    python tests/benchmarks/structures.py glu7 --latent-dim 2 16 --seeds 0 1 2
+    python tests/benchmarks/structures.py glu7 --likelihood isotropic_gaussian --hidden 512 512
+
+Systems: glu7, glu7-all, ala2, adk, polymer (from the folder of real trajectories: MDVAE_DATA, or ../shared/data), and
+hexane, which is made on the spot. One line a model, then the mean over seeds; all options of `mdvae.fit` may be given
+as JSON with --options.
+"""
+
+import argparse
+import json
+import os
+import time
+import warnings
+from pathlib import Path
+
+import mdtraj as md
+import numpy as np
+from scipy.spatial import KDTree
+from scipy.stats import wasserstein_distance
+
+import mdvae
+from mdvae.evaluation.reconstruction import _pca
+from mdvae.latent import encode_chunks
+from mdvae.latent.generation import decode_coordinates, restore_decoded
+from mdvae.local_geometry import contacts, distances, signed_volumes
+from mdvae.validity import check
+
+DATA = Path(os.environ.get("MDVAE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+N_GENERATED = 10_000
+COLUMNS = ("bonds", "clash", "center", "valid")
+
+
+def heavy(trajectory):
+    return trajectory.atom_slice(trajectory.topology.select("mass > 2"))
+
+
+def glu7(atoms=heavy):
+    whole = atoms(md.load(DATA / "glu7" / "glu7.xtc", top=DATA / "glu7" / "glu7.pdb"))
+    border = int(0.8 * whole.n_frames)
+    return [whole[:border]], [whole[border:]], 0.2, "Å"
+
+
+def ala2():
+    top = next((DATA / "ala2").glob("*.pdb"))
+    files = sorted(path for path in (DATA / "ala2").iterdir() if path.suffix in (".xtc", ".dcd", ".h5", ".nc"))
+    runs = [heavy(md.load(path, top=top)) for path in files]
+    return runs[:4], runs[4:], 0.2, "Å"
+
+
+def adk():
+    """Every fourth path is held out."""
+    top = md.load(DATA / "adk" / "adk1AKE.pdb")
+    top = top.atom_slice(top.topology.select("name CA"))
+    files = sorted(path for path in (DATA / "adk").rglob("*") if path.suffix in (".dcd", ".xtc", ".trr"))
+    paths = [md.load(path, top=top) for path in files]
+    return [p for i, p in enumerate(paths) if i % 4], paths[::4], 0.3, "Å"
+
+
+def polymer():
+    """A random fifth is held out: the chain heats up as it goes, and its end is another system."""
+    with np.load(DATA / "polymer" / "long_paths.npz") as file:
+        frames = file["arr"] if "arr" in file else file[file.files[0]]
+    order = np.random.default_rng(0).permutation(len(frames))
+    border = int(0.8 * len(frames))
+    return [frames[np.sort(order[:border])]], [frames[np.sort(order[border:])]], 1 / 6, "reduced"
+
+
+def hexane():
+    frames = mdvae.toys.alkane(12_000, seed=0)
+    return [frames[:10_000]], [frames[10_000:]], 0.2, "Å"
+
+
+SYSTEMS = {
+    "glu7": glu7,
+    "glu7-all": lambda: glu7(lambda t: t),
+    "ala2": ala2,
+    "adk": adk,
+    "polymer": polymer,
+    "hexane": hexane,
+}
+
+
+def judge(geometry, frames, clash):
+    """Shares of frames with every bond within five spreads, a clash, a wrong center; and that are valid by our check.
+
+    A clash is a pair four or more bonds apart that is closer than the given distance; a center is wrong if its signed
+    volume is more than five spreads off its mean (an inverted one is ten to twenty off).
+    """
+    bonded = geometry.separation == 1
+    lengths = geometry.lengths
+    bond = np.abs(distances(frames, geometry.pairs[bonded]) - lengths.mean[bonded]) < 5 * lengths.spread[bonded]
+    volume = signed_volumes(frames, geometry.centers)
+    off = np.abs(volume - geometry.volumes.mean) > 5 * geometry.volumes.spread
+    clashes = [len(contacts(KDTree(frame), clash, geometry.codes)) > 0 for frame in frames]
+    valid = check(geometry, frames).valid
+    return dict(zip(COLUMNS, (bond.all(1).mean(), np.mean(clashes), off.any(1).mean(), valid.mean()), strict=True))
+
+
+def marginals(frames, ends):
+    rg = np.sqrt(((frames - frames.mean(1, keepdims=True)) ** 2).sum(2).mean(1))
+    return {"rg": rg, "ends": np.linalg.norm(frames[:, ends[0]] - frames[:, ends[1]], axis=1)}
+
+
+def measure(train, test, clash, latent_dim, seed, options):
+    unit = "reduced" if isinstance(train[0], np.ndarray) and train[0].shape[-1] == 2 else None
+    frames = mdvae.read(train, length_unit=unit)
+    build = {k: v for k, v in options.items() if k in {"hidden", "likelihood", "width", "rank", "representation"}}
+    model = mdvae.build(frames, latent_dim=latent_dim, seed=seed, **build)
+    started = time.perf_counter()
+    rest = {k: v for k, v in options.items() if k not in build}
+    model = mdvae.train(model, frames, seed=seed, progress=False, **rest)
+    seconds = time.perf_counter() - started
+    parts = list(encode_chunks(model, test))
+    x, z = np.concatenate([chunk.coordinates for chunk, _ in parts]), np.concatenate([z for _, z in parts])
+    geometry = model.data.geometry
+    raw = decode_coordinates(model, z)
+    restored, restoration = restore_decoded(model, raw)
+    noise = bool(options.get("noise"))
+    new_raw = mdvae.generate(model, N_GENERATED, restore=False, noise=noise, seed=seed).xyz[..., : x.shape[2]]
+    started = time.perf_counter()
+    new, new_restoration = restore_decoded(model, new_raw)
+    rate = len(new) / (time.perf_counter() - started)
+    alphas = [a.index for a in model.system.topology.atoms if a.name == "CA"]
+    ends = (alphas[0], alphas[-1]) if len(alphas) > 1 else (0, x.shape[1] - 1)
+    project = _pca(frames.coordinates, latent_dim)
+    rmsd = lambda a: np.sqrt(((a - x) ** 2).sum(2).mean(1)).mean()  # noqa: E731
+    result = {"pca": rmsd(project(x)), "raw": rmsd(raw), "restored": rmsd(restored), "moved": restoration.moved.mean()}
+    found = {"simulation": x, "decoded": raw, "dec.restored": restored, "generated": new_raw, "gen.restored": new}
+    for name, structures in found.items():
+        result |= {f"{name} {k}": v for k, v in judge(geometry, structures, clash).items()}
+    reference, training = marginals(x, ends), marginals(frames.coordinates, ends)
+    for name in ("rg", "ends"):
+        against = {"floor": training, "raw": marginals(new_raw, ends), "restored": marginals(new, ends)}
+        result |= {f"W1 {name} {k}": wasserstein_distance(v[name], reference[name]) for k, v in against.items()}
+        result[f"W1 {name} moved"] = wasserstein_distance(against["raw"][name], against["restored"][name])
+        result[f"W1 {name} to training"] = wasserstein_distance(against["restored"][name], training[name])
+    result |= {"far": new_restoration.far.mean(), "restored/s": rate, "seconds": seconds}
+    return result
+
+
+def show(title, r, unit):
+    factor, name = (10, "Å") if unit == "Å" else (1, "")
+    print(f"{title}: held-out RMSD {name} PCA {factor * r['pca']:.3f}  raw {factor * r['raw']:.3f}  restored "
+          f"{factor * r['restored']:.3f}  (moved {factor * r['moved']:.3f}); trained {r['seconds']:.0f} s, "
+          f"{r['restored/s']:.0f} restored/s")  # fmt: skip
+    for kind in ("simulation", "decoded", "dec.restored", "generated", "gen.restored"):
+        print(f"    {kind:14s}" + "  ".join(f"{c} {100 * r[f'{kind} {c}']:6.2f} %" for c in COLUMNS))
+    for name in ("rg", "ends"):
+        floor, raw, restored, training, moved = (
+            r[f"W1 {name} {k}"] for k in ("floor", "raw", "restored", "to training", "moved")
+        )
+        print(
+            f"    W1 {name:5s} to held-out: floor {floor:.4f}  raw {raw:.4f}  restored {restored:.4f}  "
+            f"(to training {training:.4f}; raw to restored {moved:.4f})",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("systems", nargs="+", choices=SYSTEMS)
+    parser.add_argument("--latent-dim", type=int, nargs="+", default=[2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--options", type=json.loads, default={})
+    chosen = parser.parse_args()
+    warnings.simplefilter("ignore")
+    for name in chosen.systems:
+        train, test, clash, unit = SYSTEMS[name]()
+        for latent_dim in chosen.latent_dim:
+            results = []
+            for seed in chosen.seeds:
+                results.append(measure(train, test, clash, latent_dim, seed, chosen.options))
+                show(f"{name} latent {latent_dim} seed {seed}", results[-1], unit)
+            if len(results) > 1:
+                mean = {k: float(np.mean([r[k] for r in results])) for k in results[0]}
+                show(f"{name} latent {latent_dim} MEAN of {len(results)} seeds", mean, unit)
+
+
+if __name__ == "__main__":
+    main()

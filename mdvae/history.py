@@ -47,6 +47,26 @@ class History:
         """Every term at the kept epoch."""
         return {name: float(values[self.best_epoch]) for name, values in self.terms.items()}
 
+    def followed_by(self, other: "History") -> "History":
+        """One record of a training that was gone on with from its best epoch.
+
+        Parameters
+        ----------
+        other : History
+            Of the same frames, judged in the same way.
+        """
+        better = other.best()["validation_loss"] < self.best()["validation_loss"]
+        return History(
+            terms={name: np.concatenate([values, other.terms[name]]) for name, values in self.terms.items()},
+            best_epoch=self.n_epochs + other.best_epoch if better else self.best_epoch,
+            stopped=other.stopped
+            if other.interrupted
+            else f"{self.stopped}; then {other.n_epochs} epochs to cool down",
+            n_training=self.n_training,
+            n_validation=self.n_validation,
+            seconds=self.seconds + other.seconds,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         terms = {name: [float(v) for v in values] for name, values in self.terms.items()}

@@ -8,6 +8,7 @@ these numbers.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,7 +94,8 @@ class LocalGeometry:
     lengths : Statistics
         Of their distances.
     centers : (n_centers, 4)
-        A center and three of its neighbors; only centers that do not flip, and only in three dimensions.
+        A center and three of its neighbors, all triples of up to four; only those that do not flip, and only in three
+        dimensions.
     volumes : Statistics
         Of the signed volume (the triple product) that the three bonds span, nm³.
     kinds : (n_atoms,)
@@ -259,8 +261,12 @@ def _length_statistics(coordinates: Coordinates, pairs: Pairs) -> Statistics:
 def _center_statistics(coordinates: Coordinates, links: Pairs) -> tuple[Int[np.ndarray, "n_centers 4"], Statistics]:
     """Centers that keep their handedness or their plane, and the volumes there."""
     n_atoms, dim = coordinates.shape[1:]
-    neighbors = [np.concatenate([links[links[:, 0] == i, 1], links[links[:, 1] == i, 0]]) for i in range(n_atoms)]
-    some = [[i, *np.sort(them)[:3]] for i, them in enumerate(neighbors) if len(them) >= 3]
+    neighbors: list[list[int]] = [[] for _ in range(n_atoms)]
+    for i, j in links:
+        neighbors[i].append(int(j))
+        neighbors[j].append(int(i))
+    # All triples of four neighbors: with one volume alone a mirrored center would sit in a trap that its lengths make.
+    some = [[i, *three] for i, them in enumerate(neighbors) for three in itertools.combinations(sorted(them)[:4], 3)]
     centers = np.array(some if dim == 3 else [], np.int64).reshape(-1, 4)
     statistics = _moments(lambda x: signed_volumes(x, centers), coordinates, len(centers))
     mean, spread, kurtosis, smallest, largest = statistics

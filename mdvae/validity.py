@@ -12,8 +12,8 @@ Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 
 # Rounding of float32 must not make a training frame break its own bounds.
 _TOLERANCE = 1e-5
-# Frames at a time: every frame has thousands of lengths.
-_BLOCK = 1000
+# Lengths at a time: a frame has thousands of them.
+_BLOCK = 2**21
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,10 +55,11 @@ def check(geometry: LocalGeometry, coordinates: Coordinates) -> Validity:
         A frame with a coordinate that is not finite has everything broken.
     """
     n_frames = len(coordinates)
-    finite: np.ndarray = np.isfinite(coordinates).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(coordinates).all(axis=(1, 2)))
     broken, wrong, overlaps = (np.zeros(n_frames, np.int64) for _ in range(3))
-    for first in range(0, n_frames, _BLOCK):
-        rows = slice(first, first + _BLOCK)
+    size = max(1, _BLOCK // max(1, len(geometry.pairs)))
+    for first in range(0, n_frames, size):
+        rows = slice(first, first + size)
         block = np.where(finite[rows, None, None], coordinates[rows], 0.0).astype(np.float64)
         broken[rows] = _n_outside(distances(block, geometry.pairs), geometry.lengths.allowed)
         wrong[rows] = _n_outside(signed_volumes(block, geometry.centers), geometry.volumes.allowed)

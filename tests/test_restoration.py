@@ -335,7 +335,10 @@ def test_strain_is_zero_inside_and_by_hand_outside():
         (0.2 / 0.9 / 0.02) ** 2 / 2: frame.at[1, 0].set(0.7),
         (0.3 / 3.0 / 0.02) ** 2 / 2: frame.at[2].set(jnp.array([-2.7, 0.0, 0.0])),
     }
-    np.testing.assert_allclose(restorer.strain(jnp.stack(list(cases.values()))), list(cases), rtol=1e-4)
+    frames = jnp.stack(list(cases.values()))
+    np.testing.assert_allclose(restorer.strain(frames), list(cases), rtol=1e-4)
+    # The last one is too close, and its bond is right.
+    np.testing.assert_allclose(restorer.bonded_strain(frames), [*list(cases)[:-1], 0], rtol=1e-4)
 
 
 def test_strain_of_a_center_by_hand(chiral):

@@ -131,7 +131,7 @@ def test_the_judgment_does_not_see_where_the_frame_lies(geometry, chiral, rng):
 def test_blocks_do_not_matter(geometry, chiral, rng, monkeypatch):
     some = chiral[0] + 0.006 * rng.normal(size=chiral[0].shape)
     expected = check(geometry, some)
-    monkeypatch.setattr(validity, "_BLOCK", 7)
+    monkeypatch.setattr(validity, "_BLOCK", 7 * len(geometry.pairs))
     np.testing.assert_array_equal(check(geometry, some).n_broken, expected.n_broken)
     assert check(geometry, some[:0]).valid.shape == (0,)
 

@@ -1,9 +1,11 @@
 """From an untrained model and frames to a trained model."""
 
 import dataclasses
+import functools
 import math
 import operator
 import warnings
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -14,6 +16,7 @@ from jaxtyping import Array, Float
 
 from mdvae._keys import key_for
 from mdvae._types import Key, Number, Whole
+from mdvae.history import History
 from mdvae.local_geometry import fit_local_geometry
 from mdvae.model import Model, check_enough, remember
 from mdvae.representations import AbstractRepresentation
@@ -23,6 +26,7 @@ from mdvae.training.progress import ProgressBar
 from mdvae.training.schedules import annealed, learning_rate_schedule, warmed_up
 from mdvae.training.splits import split_blocks
 from mdvae.trajectory import Frames
+from mdvae.vae import VAE, AbstractObjective
 
 # With fewer frames a model learns them by heart.
 _FEW_FRAMES = 100
@@ -75,7 +79,8 @@ def train(
         Share of frames held out, as blocks of time.
     patience : int, optional
         Stop after this many epochs without a better validation loss; a fifth of the epochs, and at least 10,
-        if left out.
+        if left out. Training then goes back to the best epoch and cools down: half as many epochs again, with a
+        learning rate that falls to nothing.
     key : PRNG key, optional
         made from ``seed`` if left out.
     seed : int
@@ -111,22 +116,28 @@ def train(
     warmup_epochs = int(warmup_epochs)
     n_steps = epochs * steps_per_epoch
     geometry = fit_local_geometry(frames.coordinates, frames.system.links, frames.system.masses)
-    objective = warmed_up(beta, warmup_epochs * steps_per_epoch)
     penalty = _Strain(model.representation, Restorer(geometry))
+    objective = warmed_up(beta, warmup_epochs * steps_per_epoch)
+    objective = annealed(objective, penalty, float(strain_weight), n_steps // 2)
     with ProgressBar(progress) as bar:
-        vae, history = optimize(
-            model.vae,
-            _features(model, frames),
-            training,
-            validation,
-            objective=annealed(objective, penalty, float(strain_weight), n_steps // 2),
-            optimizer=optax.adam(learning_rate_schedule(learning_rate, n_steps)),
-            n_epochs=epochs,
+        loop = functools.partial(
+            optimize,
+            features=_features(model, frames),
+            training=training,
+            validation=validation,
             batch_size=batch_size,
-            patience=patience,
             key=key_for("train", seed) if key is None else key,
             progress=bar,
         )
+        vae, history = loop(
+            model.vae,
+            objective=objective,
+            optimizer=optax.adam(learning_rate_schedule(learning_rate, n_steps)),
+            n_epochs=epochs,
+            patience=patience,
+        )
+        if history.n_epochs < epochs and not history.interrupted:
+            vae, history = _cooled(loop, vae, history, objective(n_steps), learning_rate, steps_per_epoch)
     settings = {
         "beta": beta,
         "epochs": epochs,
@@ -141,6 +152,36 @@ def train(
     return dataclasses.replace(
         model, vae=vae, data=remember(frames, geometry), history=history, settings=model.settings | settings
     )
+
+
+def _cooled(
+    loop: Callable[..., tuple[VAE, History]],
+    vae: VAE,
+    history: History,
+    objective: AbstractObjective,
+    learning_rate: float,
+    steps_per_epoch: int,
+) -> tuple[VAE, History]:
+    """Go on from the best epoch with a learning rate that falls to nothing.
+
+    Early stopping ends a training while its steps are still large; half as many epochs with ever smaller ones find what
+    they stepped over.
+    """
+    n_epochs = max(10, (history.best_epoch + 1) // 2)
+    schedule = optax.cosine_decay_schedule(learning_rate / 2, n_epochs * steps_per_epoch, alpha=0.01)
+    try:
+        cool, more = loop(
+            vae,
+            objective=lambda step: objective,
+            optimizer=optax.adam(schedule),
+            n_epochs=n_epochs,
+            patience=n_epochs,
+            first_epoch=history.n_epochs,
+        )
+    except KeyboardInterrupt:
+        return vae, dataclasses.replace(history, stopped=f"interrupted in epoch {history.n_epochs + 1}")
+    together = history.followed_by(more)
+    return (cool if together.best_epoch >= history.n_epochs else vae), together
 
 
 class _Strain(eqx.Module):

@@ -33,6 +33,7 @@ def optimize(
     batch_size: int,
     patience: int,
     key: Key,
+    first_epoch: int = 0,
     progress: Progress | None = None,
 ) -> tuple[VAE, History]:
     """Train by stochastic gradients; return the parameters that did best on the held-out frames.
@@ -56,6 +57,9 @@ def optimize(
         Epochs without a better validation loss after which training stops.
     key : PRNG key
         The same key gives the same parameters, bit for bit, on the same machine.
+    first_epoch : int
+        Number of the first epoch, where training goes on: no random number is then used twice, and the held-out frames
+        are judged with the same noise as before.
     progress : callable, optional
         Called after each epoch with epochs done, epochs planned, and the epoch's terms.
 
@@ -85,14 +89,14 @@ def optimize(
     run_epoch = _compiled_epoch(static, objective, optimizer, n_steps, batch_size)
     final = objective(n_epochs * n_steps)
     validate = _compiled_validation(static, final, len(validation))
-    validation_key = jax.random.fold_in(key, n_epochs + 1)
+    validation_key = jax.random.fold_in(key, 0)
 
     best_epoch, best_params = 0, params
     records: list[dict[str, float]] = []
     stopped = f"all {n_epochs} epochs done"
     try:
         for epoch in range(n_epochs):
-            epoch_key = jax.random.fold_in(key, epoch + 1)
+            epoch_key = jax.random.fold_in(key, first_epoch + epoch + 1)
             params, state, terms = run_epoch(params, state, data, rows, epoch * n_steps, epoch_key)
             judged = validate(params, data, held_out, validation_key)
             record = {name: float(value) for name, value in terms.items()}

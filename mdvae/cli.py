@@ -161,14 +161,12 @@ def fit(
         Representation, typer.Option(help="Learn positions, or distances, angles and dihedral angles.")
     ] = Representation.cartesian,
     latent_dim: Annotated[int, typer.Option(help="Number of latent coordinates.")] = 2,
-    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "128,128,128",
+    hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "256,256,256,256,256,256",
     activation: Annotated[str, typer.Option(help="silu, tanh, softplus or gelu.")] = "silu",
     likelihood: Annotated[
-        Likelihood,
-        typer.Option(
-            help="Gaussian with learned widths, one width for all, low-rank noise, a fixed width; or squared error."
-        ),
-    ] = Likelihood.gaussian,
+        Likelihood | None,
+        typer.Option(help="What is learned of the noise; isotropic_gaussian, for internal gaussian, if left out."),
+    ] = None,
     width: Annotated[float | None, typer.Option(help="Width of fixed_gaussian, in nm or reduced units.")] = None,
     rank: Annotated[int | None, typer.Option(help="Shared displacements in the noise of low_rank_gaussian.")] = None,
     beta: Annotated[float, typer.Option(help="Weight of the KL divergence.")] = 1.0,
@@ -207,7 +205,7 @@ def fit(
         latent_dim=latent_dim,
         hidden=_whole_numbers("--hidden", hidden),
         activation=activation,
-        likelihood=likelihood.value,
+        likelihood=None if likelihood is None else likelihood.value,
         width=width,
         rank=rank,
         beta=beta,

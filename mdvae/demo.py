@@ -20,6 +20,8 @@ from mdvae.trajectory import Frames, read, save_trajectory, system_of_array, to_
 
 # The last fifth of the run is never trained on.
 _N_TRAINING, _N_HELD_OUT = 4000, 1000
+# A first look should not take long; and soft beads have a noise that is worth sampling, of its own for each bead.
+_NETWORK = {"hidden": (128, 128, 128), "likelihood": "gaussian"}
 
 
 def run(folder: str | os.PathLike, *, seed: int = 0, progress: bool = True) -> str:
@@ -46,7 +48,7 @@ def run(folder: str | os.PathLike, *, seed: int = 0, progress: bool = True) -> s
     started = time.perf_counter()
     _simulate(folder, seed)
     frames = read(folder / "polymer.xtc", top=folder / "polymer.pdb", length_unit="reduced")
-    model = train(build(frames, latent_dim=4, seed=seed), frames, epochs=120, seed=seed, progress=progress)
+    model = train(build(frames, latent_dim=4, **_NETWORK, seed=seed), frames, epochs=120, seed=seed, progress=progress)
     save(model, folder / "polymer.mdvae")
     model = load(folder / "polymer.mdvae")
     write_latents(model, folder / "polymer.xtc", folder / "latent.csv")

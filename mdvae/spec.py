@@ -35,7 +35,7 @@ class Spec:
     activation : {"silu", "tanh", "softplus", "gelu"}
     residual : bool
         Whether hidden layers add to the one before, where it has the same width.
-    likelihood : {"gaussian", "isotropic_gaussian", "low_rank_gaussian", "fixed_gaussian", "squared_error"}
+    likelihood : {"isotropic_gaussian", "gaussian", "low_rank_gaussian", "fixed_gaussian", "squared_error"}
         ``"gaussian"`` learns one width a feature (of an angle that goes round, the concentration of a von Mises
         density); ``"isotropic_gaussian"`` learns one for all; ``"fixed_gaussian"`` has the given ``width``.
     width : float, optional
@@ -56,10 +56,10 @@ class Spec:
     alignment: str = "superposition"
     representation: str = "cartesian"
     latent_dim: int = 2
-    hidden: tuple[int, ...] = (128, 128, 128)
+    hidden: tuple[int, ...] = (256,) * 6
     activation: str = "silu"
     residual: bool = True
-    likelihood: str = "gaussian"
+    likelihood: str | None = None
     width: float | None = None
     rank: int | None = None
     prior: str = "standard_normal"
@@ -70,6 +70,10 @@ class Spec:
         if isinstance(self.hidden, str) or not isinstance(self.hidden, Iterable):
             raise TypeError(f"hidden must be the widths of the layers, such as (256, 256), got {self.hidden!r}")
         object.__setattr__(self, "hidden", tuple(_whole("hidden layer size", size) for size in self.hidden))
+        if self.likelihood is None:
+            # Filled in, so that a file says what it holds also where a later version chooses another default.
+            usual = "gaussian" if self.representation == "internal" else "isotropic_gaussian"
+            object.__setattr__(self, "likelihood", usual)
         _check_choice("alignment", self.alignment, ALIGNMENTS)
         _check_choice("representation", self.representation, REPRESENTATIONS)
         _check_choice("activation", self.activation, ACTIVATIONS)

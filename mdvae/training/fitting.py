@@ -31,7 +31,7 @@ from mdvae.vae import VAE, AbstractObjective
 # With fewer frames a model learns them by heart.
 _FEW_FRAMES = 100
 # Gradient steps that training takes where the number of epochs is left open, and the bounds on its epochs.
-_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 10_000, 20, 1000
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 5000, 20, 1000
 
 
 def train(
@@ -62,7 +62,7 @@ def train(
         Weight of the KL divergence. With a Gaussian likelihood 1 is the evidence lower bound; smaller
         reconstructs better, larger brings encoded frames nearer to the prior.
     epochs : int, optional
-        At most this many. Left out, as many as make 10 000 gradient steps, but at least 20 and at most 1000.
+        At most this many. Left out, as many as make 5000 gradient steps, but at least 20 and at most 1000.
     batch_size : int, optional
         Frames in one gradient step; a 64th of the training frames, but at least 32 and at most 512, if left out.
     learning_rate : float

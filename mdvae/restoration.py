@@ -35,7 +35,7 @@ Sheet = Float[Array, "n_rows dim n_frames"]
 
 # Sweeps over everything, in rounds that begin with a new look at who is near whom; then over bonds alone, which are the
 # stiffest and the last to converge.
-_ROUNDS, _SWEEPS, _BOND_SWEEPS = 3, 10, 10
+_ROUNDS, _SWEEPS, _BOND_SWEEPS = 4, 10, 10
 # Contacts that are watched an atom. There are more only where the raw frame has collapsed; the next round sees those.
 _CONTACTS = 8
 # Contacts and soft lengths end this far inside their bounds, so that what a last sweep leaves over is inside as well.

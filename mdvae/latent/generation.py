@@ -22,7 +22,7 @@ from mdvae.validity import check
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 
 # A fixed number of sweeps is enough for nearly all structures; the few others get as many again, up to this often.
-_MORE = 3
+_MORE = 8
 
 
 def decode(model: Model, z: ArrayLike, *, restore: bool = True) -> Conformations:

@@ -1,11 +1,11 @@
 """Structures before and after restoring, beside the simulation's own and beside PCA: the table of the README.
 
     python tests/benchmarks/structures.py glu7 --latent-dim 2 16 --seeds 0 1 2
-    python tests/benchmarks/structures.py glu7 --likelihood isotropic_gaussian --hidden 512 512
+    python tests/benchmarks/structures.py glu7 --seeds 0 --options '{"representation": "internal"}'
 
 Systems: glu7, glu7-all, ala2, adk, polymer (from the folder of real trajectories: MDVAE_DATA, or ../shared/data), and
-hexane, which is made on the spot. One line a model, then the mean over seeds; all options of `mdvae.fit` may be given
-as JSON with --options.
+hexane, which is made on the spot. One line a model, then the mean over seeds; options of `mdvae.build` and
+`mdvae.train`, and "noise", may be given as JSON with --options.
 """
 
 import argparse
@@ -106,10 +106,10 @@ def marginals(frames, ends):
 def measure(train, test, clash, latent_dim, seed, options):
     unit = "reduced" if isinstance(train[0], np.ndarray) and train[0].shape[-1] == 2 else None
     frames = mdvae.read(train, length_unit=unit)
-    build = {k: v for k, v in options.items() if k in {"hidden", "likelihood", "width", "rank", "representation"}}
+    build = {k: v for k, v in options.items() if k in {"hidden", "likelihood", "width", "rank", "representation", "residual"}}
     model = mdvae.build(frames, latent_dim=latent_dim, seed=seed, **build)
     started = time.perf_counter()
-    rest = {k: v for k, v in options.items() if k not in build}
+    rest = {k: v for k, v in options.items() if k not in build and k != "noise"}
     model = mdvae.train(model, frames, seed=seed, progress=False, **rest)
     seconds = time.perf_counter() - started
     parts = list(encode_chunks(model, test))

@@ -335,7 +335,7 @@ def minimize(
         ),
     ] = "radius_of_gyration",
     n_starts: Annotated[int, typer.Option(help="Starting points.")] = 64,
-    n_steps: Annotated[int, typer.Option(help="Most steps from each.")] = 300,
+    n_steps: Annotated[int, typer.Option(help="Most steps from each.")] = 200,
     restore: Restore = True,
     method: Annotated[Method, typer.Option(help="Optimizer.")] = Method.adam,
     seed: Seed = 0,

@@ -15,7 +15,7 @@ class History:
     terms : dict of str to (n_epochs,) arrays
         ``loss``, ``reconstruction`` and ``kl`` (nats a frame; means over the epoch's training batches),
         the same three with ``validation_`` before them (over the held-out blocks after the epoch, at the
-        final beta), and ``beta``.
+        final beta), and ``beta``; with a penalty also ``penalty`` and ``validation_penalty``, before their weight.
     best_epoch : int
         Index, from 0, of the epoch whose parameters were kept: the lowest validation loss.
     stopped : str
@@ -56,12 +56,11 @@ class History:
             Of the same frames, judged in the same way.
         """
         better = other.best()["validation_loss"] < self.best()["validation_loss"]
+        after = f"{other.n_epochs} epochs to cool down"
         return History(
             terms={name: np.concatenate([values, other.terms[name]]) for name, values in self.terms.items()},
             best_epoch=self.n_epochs + other.best_epoch if better else self.best_epoch,
-            stopped=other.stopped
-            if other.interrupted
-            else f"{self.stopped}; then {other.n_epochs} epochs to cool down",
+            stopped=f"interrupted after {after}" if other.interrupted else f"{self.stopped}; then {after}",
             n_training=self.n_training,
             n_validation=self.n_validation,
             seconds=self.seconds + other.seconds,

@@ -120,12 +120,15 @@ class Model:
 
 def _history_lines(history: History, settings: dict, unit: str) -> list[str]:
     best = history.best()
+    weight = settings.get("strain_weight")
+    strain = f" + {weight} x strain {best['validation_penalty']:.3f}" if weight else ""
     return [
         f"training    {history.n_training} frames, {history.n_validation} held out in blocks of time; "
         f"beta {settings.get('beta')}, seed {settings.get('seed')}",
         f"            {history.n_epochs} epochs in {history.seconds:.0f} s: {history.stopped}",
         f"            best epoch {history.best_epoch + 1}, held-out loss {best['validation_loss']:.3f} = "
-        f"reconstruction {best['validation_reconstruction']:.3f} + beta x KL {best['validation_kl']:.3f} ({unit})",
+        f"reconstruction {best['validation_reconstruction']:.3f} + beta x KL {best['validation_kl']:.3f}{strain} "
+        f"({unit})",
     ]
 
 

@@ -36,7 +36,7 @@ _WHICH = ["time", "trajectory"]
 # Generated conformations behind the figures: enough for smooth histograms.
 _N_SHOWN = 2000
 # A search that a figure can wait for, also for a protein.
-_SHORT_STARTS, _SHORT_STEPS = 16, 300
+_SHORT_STARTS, _SHORT_STEPS = 16, 100
 
 
 def fit(
@@ -55,6 +55,7 @@ def fit(
     latent_dim: Whole = 2,
     hidden: Sequence[int] = (256,) * 6,
     activation: str = "silu",
+    residual: bool = True,
     likelihood: str | None = None,
     width: Number | None = None,
     rank: Whole | None = None,
@@ -78,7 +79,7 @@ def fit(
         Members of a list are separate trajectories.
     top, select, atom_indices, stride, chunk, length_unit, periodic, center, alignment
         How to read it: see `read`.
-    representation, latent_dim, hidden, activation, likelihood, width, rank
+    representation, latent_dim, hidden, activation, residual, likelihood, width, rank
         What to build: see `Spec`.
     beta, epochs, batch_size, learning_rate, warmup_epochs, strain_weight, validation_fraction, patience
         How to train it: see `train`.
@@ -107,7 +108,7 @@ def fit(
     >>> model = mdvae.fit("run.xtc", top="protein.pdb", select="name CA", latent_dim=2)  # doctest: +SKIP
     """
     shape = {"representation": representation, "latent_dim": latent_dim, "hidden": hidden, "activation": activation}
-    shape |= {"likelihood": likelihood, "width": width, "rank": rank}
+    shape |= {"residual": residual, "likelihood": likelihood, "width": width, "rank": rank}
     schedule = {"beta": beta, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     schedule |= {"warmup_epochs": warmup_epochs, "strain_weight": strain_weight}
     schedule |= {"validation_fraction": validation_fraction, "patience": patience}

@@ -45,8 +45,10 @@ _MARGIN = 0.03
 _COLUMN = 28
 # Violations are counted in this share of a length, which is about the thermal spread of an angle.
 _STRAIN_UNIT = 0.02
-# Atoms times frames in one compiled call: small enough to stay in cache, large enough to fill the vector units.
+# Atoms times frames in one compiled call: large enough to fill the vector units, small enough for many cores at once.
 _SHEET = 16_384
+# More than that many stacks at once would need much memory where atoms are many.
+_MOST_THREADS = 8
 # Frames in a stack of few.
 _FEW = 8
 
@@ -60,6 +62,8 @@ class Restorer(eqx.Module):
     usual : bool
         Aim at the usual range of lengths and volumes, and a little more than the closest approach; False: at the bare
         limits that `validity` allows.
+    n_rounds : int
+        Rounds of sweeps. Fewer are for a search, whose answer is restored once more.
     """
 
     pairs: Int[Array, "n_pair_colors n_pair_slots 2"]
@@ -73,12 +77,15 @@ class Restorer(eqx.Module):
     kinds: Int[Array, " n_atoms"]
     closest: Float[Array, "n_kinds n_kinds"]
     reach: float = eqx.field(static=True)
+    n_rounds: int = eqx.field(static=True)
 
-    def __init__(self, geometry: LocalGeometry, *, usual: bool = True) -> None:
+    def __init__(self, geometry: LocalGeometry, *, usual: bool = True, n_rounds: int = _ROUNDS) -> None:
         n_atoms = len(geometry.kinds)
+        self.n_rounds = n_rounds
         margin = _MARGIN if usual else 0.0
         lengths, volumes = (s.usual if usual else s.allowed for s in (geometry.lengths, geometry.volumes))
         lengths = _drawn_in(lengths, np.where(geometry.lengths.held, 0.0, margin))
+        volumes = _drawn_in(volumes, np.where(geometry.volumes.held, 0.0, margin))
         bonded = geometry.separation == 1
         # Bonds last: what comes last in a sweep is set right best.
         order = np.argsort(-geometry.separation, kind="stable")
@@ -101,13 +108,14 @@ class Restorer(eqx.Module):
         sheet = _with_dummies(jnp.moveaxis(frames, 0, -1))
         n_atoms = frames.shape[1]
 
+        # Going backward every sweep and every round is computed anew: memory then holds a frame for each of them.
+        @jax.checkpoint
         def sweep(sheet, contacts):
             if self.reach:
                 sheet = _part(sheet, *contacts)
             sheet = _sweep(_set_volumes, sheet, self.centers, self.volumes)
             return _sweep(_set_lengths, sheet, self.pairs, self.lengths)
 
-        # Going backward every round is computed anew: memory then holds one of them, and a frame for each sweep.
         @jax.checkpoint
         def round_(sheet, _):
             contacts = self._contacts(jax.lax.stop_gradient(sheet[:n_atoms]))
@@ -115,7 +123,7 @@ class Restorer(eqx.Module):
 
         # Volumes of collapsed bonds say nothing about where to go.
         sheet = _sweep(_set_lengths, sheet, self.pairs, self.lengths)
-        sheet, _ = jax.lax.scan(round_, sheet, length=_ROUNDS)
+        sheet, _ = jax.lax.scan(round_, sheet, length=self.n_rounds)
         sheet, _ = jax.lax.scan(
             lambda x, _: (_sweep(_set_lengths, x, self.bonds, self.bond_lengths), None), sheet, length=_BOND_SWEEPS
         )
@@ -219,14 +227,13 @@ class Restoration:
 
 
 def restore_frames(
-    geometry: LocalGeometry, coordinates: Float[np.ndarray, "n_frames n_atoms dim"]
+    restorer: Restorer, coordinates: Float[np.ndarray, "n_frames n_atoms dim"]
 ) -> Float[np.ndarray, "n_frames n_atoms dim"]:
     """Move each frame to the nearest one with the data's local geometry.
 
     Parameters
     ----------
-    geometry : LocalGeometry
-        Of the training data.
+    restorer : Restorer
     coordinates : (n_frames, n_atoms, dim), nm
 
     Returns
@@ -235,7 +242,7 @@ def restore_frames(
         Frames that are not finite come back as they are.
     """
     coordinates = np.asarray(coordinates, np.float32)
-    restored = np.concatenate(list(_in_sheets(_restored, Restorer(geometry), coordinates)))
+    restored = np.concatenate(list(_in_sheets(_restored, restorer, coordinates)))
     return np.where(np.isfinite(coordinates).all(axis=(1, 2), keepdims=True), restored, coordinates)
 
 
@@ -251,7 +258,7 @@ def _in_sheets(function: Callable, restorer: Restorer, coordinates: np.ndarray) 
     stacks[-1] = np.concatenate([stacks[-1], np.repeat(stacks[-1][-1:], size - lengths[-1], axis=0)])
     # The first alone: threads would each compile.
     yield np.asarray(function(restorer, stacks[0]))[: lengths[0]]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
         results = pool.map(lambda stack: np.asarray(function(restorer, stack)), stacks[1:])
         for result, n in zip(results, lengths[1:], strict=True):
             yield result[:n]

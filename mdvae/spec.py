@@ -35,9 +35,10 @@ class Spec:
     activation : {"silu", "tanh", "softplus", "gelu"}
     residual : bool
         Whether hidden layers add to the one before, where it has the same width.
-    likelihood : {"isotropic_gaussian", "gaussian", "low_rank_gaussian", "fixed_gaussian", "squared_error"}
+    likelihood : optional, {"isotropic_gaussian", "gaussian", "low_rank_gaussian", "fixed_gaussian", "squared_error"}
         ``"gaussian"`` learns one width a feature (of an angle that goes round, the concentration of a von Mises
-        density); ``"isotropic_gaussian"`` learns one for all; ``"fixed_gaussian"`` has the given ``width``.
+        density), and is what internal coordinates get if left out; ``"isotropic_gaussian"`` learns one for all, and is
+        what Cartesian ones get; ``"fixed_gaussian"`` has the given ``width``.
     width : float, optional
         In nm (or reduced units); of the fixed Gaussian only.
     rank : int, optional
@@ -74,6 +75,8 @@ class Spec:
             # Filled in, so that a file says what it holds also where a later version chooses another default.
             usual = "gaussian" if self.representation == "internal" else "isotropic_gaussian"
             object.__setattr__(self, "likelihood", usual)
+        if not isinstance(self.residual, bool):
+            raise TypeError(f"residual must be True or False, got {self.residual!r}")
         _check_choice("alignment", self.alignment, ALIGNMENTS)
         _check_choice("representation", self.representation, REPRESENTATIONS)
         _check_choice("activation", self.activation, ACTIVATIONS)

@@ -23,10 +23,10 @@ class Validity:
     Parameters
     ----------
     n_broken : (n_frames,)
-        Lengths of pairs up to three bonds apart that are more than five spreads off where they are held, or outside the
-        range of the data where they are not.
+        Lengths of pairs up to three bonds apart that are outside of the range of the data and, where they are held,
+        more than five spreads off as well.
     n_wrong : (n_frames,)
-        Centers whose signed volume is: inverted, or no longer flat.
+        Centers of whose signed volumes that holds: inverted, or no longer flat.
     n_overlaps : (n_frames,)
         Pairs further apart along the bonds that are closer than atoms of their kinds come in the data.
     """

@@ -45,7 +45,7 @@ def free_atoms(closest, n_atoms=4, dim=3):
 
 def test_training_frames_stay_where_they_are(hexane):
     geometry = geometry_of(hexane)
-    again = restore_frames(geometry, hexane[0])
+    again = restore_frames(Restorer(geometry), hexane[0])
     assert check(geometry, again).valid.all()
     assert moved(again, hexane[0]).mean() < 0.01 * geometry.thermal
 
@@ -59,7 +59,7 @@ def test_frames_within_the_usual_range_come_out_as_they_went_in(hexane):
     typical = ((lengths > low + room) & (lengths < high - room)).all(axis=1)
     typical &= (apart > 1.03 * geometry.closest.max()).all(axis=1)
     assert 50 < typical.sum() < 350
-    np.testing.assert_allclose(restore_frames(geometry, hexane[0])[typical], hexane[0][typical], atol=1e-6)
+    np.testing.assert_allclose(restore_frames(Restorer(geometry), hexane[0])[typical], hexane[0][typical], atol=1e-6)
 
 
 def test_a_floppy_chain_keeps_its_distributions(chain):
@@ -68,7 +68,7 @@ def test_a_floppy_chain_keeps_its_distributions(chain):
     assert not geometry.lengths.held.any()
     pairs = np.stack(np.triu_indices(6, 1), axis=1)
     for frames in (chain, shaken(chain, 0.05)):
-        before, after = (distances(x, pairs) for x in (frames, restore_frames(geometry, frames)))
+        before, after = (distances(x, pairs) for x in (frames, restore_frames(Restorer(geometry), frames)))
         assert max(map(stats.wasserstein_distance, before.T, after.T)) < 0.01
 
 
@@ -79,7 +79,7 @@ def test_a_floppy_chain_keeps_its_distributions(chain):
 def test_displaced_frames_become_valid(noise, hexane):
     geometry = geometry_of(hexane)
     raw = shaken(hexane[0], noise)
-    restored = restore_frames(geometry, raw)
+    restored = restore_frames(Restorer(geometry), raw)
     assert check(geometry, raw).valid.mean() < 0.3
     assert check(geometry, restored).valid.all()
     assert moved(restored, raw).mean() < noise * np.sqrt(3)
@@ -93,7 +93,7 @@ def test_averages_of_structures_become_structures(hexane):
     posed = np.stack([turn.apply(b) for turn, b in zip(turns, frames[200:], strict=True)])
     raw = ((frames[:200] + posed) / 2).astype(np.float32)
     assert check(geometry, raw).valid.mean() < 0.5
-    assert check(geometry, restore_frames(geometry, raw)).valid.mean() > 0.98
+    assert check(geometry, restore_frames(Restorer(geometry), raw)).valid.mean() > 0.98
 
 
 def nearest(geometry, raw):
@@ -120,7 +120,7 @@ def test_restored_frames_are_nearly_the_nearest(hexane):
     geometry = geometry_of(hexane)
     raw = shaken(hexane[0][:20], 0.015)
     best = np.stack([nearest(geometry, frame) for frame in raw])
-    ratio = moved(restore_frames(geometry, raw), raw) / moved(best, raw)
+    ratio = moved(restore_frames(Restorer(geometry), raw), raw) / moved(best, raw)
     assert ratio.mean() < 1.1
     assert ratio.max() < 1.3
     # What the sweeps leave over is less than the margins.
@@ -133,7 +133,7 @@ def test_a_collapsed_center_opens_by_no_more_than_it_has_to(size, chiral):
     geometry = geometry_of(chiral)
     raw = chiral[0].copy()
     raw[:, [1, 3, 5]] = raw[:, [2]] + size * (raw[:, [1, 3, 5]] - raw[:, [2]])
-    restored = restore_frames(geometry, raw)
+    restored = restore_frames(Restorer(geometry), raw)
     assert check(geometry, restored).valid.all()
     assert moved(restored, raw).max() < 1.1 * moved(chiral[0], raw).max()
 
@@ -145,7 +145,7 @@ def test_an_inverted_center_comes_back(depth, chiral):
     raw = chiral[0].copy()
     raw[:, 2] += depth * (raw[:, [1, 3, 5]].mean(axis=1) - raw[:, 2])
     assert (check(geometry, raw).n_wrong == 1).all()
-    restored = restore_frames(geometry, raw)
+    restored = restore_frames(Restorer(geometry), raw)
     assert check(geometry, restored).valid.mean() > 0.99
     signs = np.sign(signed_volumes(restored, geometry.centers))
     assert (signs == np.sign(geometry.volumes.mean)).all()
@@ -157,7 +157,7 @@ def test_neighbors_that_changed_places_come_back(chiral):
     raw = chiral[0].copy()
     raw[:, 3], raw[:, 5] = 0.3 * raw[:, 3] + 0.7 * raw[:, 5], 0.7 * raw[:, 3] + 0.3 * raw[:, 5]
     assert (check(geometry, raw).n_wrong == 1).all()
-    restored = restore_frames(geometry, raw)
+    restored = restore_frames(Restorer(geometry), raw)
     assert (check(geometry, restored).n_wrong == 0).all()
 
 
@@ -167,12 +167,12 @@ def test_overlapping_atoms_part_by_half_the_way_each():
     raw[0, :, 0] = [0.0, 0.4, 3.0, 5.0]
     expected = raw.copy()
     expected[0, :, 0] = [-0.315, 0.715, 3.0, 5.0]
-    np.testing.assert_allclose(restore_frames(free_atoms(1.0), raw), expected, atol=1e-4)
+    np.testing.assert_allclose(restore_frames(Restorer(free_atoms(1.0)), raw), expected, atol=1e-4)
 
 
 def test_a_crowd_is_parted(rng):
     geometry = free_atoms(1.0, 8)
-    restored = restore_frames(geometry, (0.5 * rng.normal(size=(30, 8, 3))).astype(np.float32))
+    restored = restore_frames(Restorer(geometry), (0.5 * rng.normal(size=(30, 8, 3))).astype(np.float32))
     assert check(geometry, restored).valid.all()
 
 
@@ -202,7 +202,7 @@ def disturbed(request):
 
 def test_the_center_is_kept(disturbed):
     geometry, raw = disturbed
-    restored = restore_frames(geometry, raw)
+    restored = restore_frames(Restorer(geometry), raw)
     assert moved(restored, raw).min() > 0.005
     np.testing.assert_allclose(restored.mean(axis=1), raw.mean(axis=1), atol=1e-6)
 
@@ -211,17 +211,17 @@ def test_restoring_turns_with_the_frame(disturbed):
     geometry, raw = disturbed
     turn = stats.special_ortho_group(3, seed=1).rvs().astype(np.float32)
     shift = np.float32([1.0, -2.0, 0.5])
-    expected = restore_frames(geometry, raw) @ turn.T + shift
-    np.testing.assert_allclose(restore_frames(geometry, raw @ turn.T + shift), expected, atol=2e-3)
+    expected = restore_frames(Restorer(geometry), raw) @ turn.T + shift
+    np.testing.assert_allclose(restore_frames(Restorer(geometry), raw @ turn.T + shift), expected, atol=2e-3)
 
 
 def test_frames_of_a_stack_do_not_know_one_another(disturbed):
     geometry, raw = disturbed
-    expected = restore_frames(geometry, raw)[[3]]
-    np.testing.assert_allclose(restore_frames(geometry, raw[[3]]), expected, atol=1e-5)
+    expected = restore_frames(Restorer(geometry), raw)[[3]]
+    np.testing.assert_allclose(restore_frames(Restorer(geometry), raw[[3]]), expected, atol=1e-5)
     others = np.zeros_like(raw)
     others[5:], others[3] = np.nan, raw[3]
-    np.testing.assert_allclose(restore_frames(geometry, others)[[3]], expected, atol=1e-5)
+    np.testing.assert_allclose(restore_frames(Restorer(geometry), others)[[3]], expected, atol=1e-5)
 
 
 # -- any number of frames
@@ -232,9 +232,9 @@ def test_any_number_of_frames(n_frames, hexane, monkeypatch):
     """Stacks of 8 or 10 frames, the last one filled up, give what one large stack gives."""
     geometry = geometry_of(hexane)
     raw = shaken(hexane[0], 0.02)
-    expected = restore_frames(geometry, raw)[:n_frames]
+    expected = restore_frames(Restorer(geometry), raw)[:n_frames]
     monkeypatch.setattr(restoration, "_SHEET", 60)
-    found = restore_frames(geometry, raw[:n_frames])
+    found = restore_frames(Restorer(geometry), raw[:n_frames])
     assert found.shape == (n_frames, 6, 3)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -242,7 +242,7 @@ def test_any_number_of_frames(n_frames, hexane, monkeypatch):
 def test_frames_that_are_not_finite_come_back_as_they_are(hexane):
     raw = hexane[0][:3].copy()
     raw[1, 2, 0], raw[2, 4] = np.nan, np.inf
-    restored = restore_frames(geometry_of(hexane), raw)
+    restored = restore_frames(Restorer(geometry_of(hexane)), raw)
     np.testing.assert_array_equal(restored[1:], raw[1:])
     assert np.isfinite(restored[0]).all()
 
@@ -250,7 +250,7 @@ def test_frames_that_are_not_finite_come_back_as_they_are(hexane):
 def test_the_plane_is_restored_in_the_plane(chain):
     geometry = fit_local_geometry(chain, np.array([[i, i + 1] for i in range(5)]))
     raw = shaken(chain[:20], 0.3)
-    restored = restore_frames(geometry, raw)
+    restored = restore_frames(Restorer(geometry), raw)
     assert restored.shape == raw.shape
     assert check(geometry, raw).valid.mean() < 0.5
     assert check(geometry, restored).valid.all()
@@ -260,13 +260,15 @@ def test_a_system_without_contacts(hexane):
     """Three atoms have none."""
     frames = hexane[0][:, :3]
     geometry = fit_local_geometry(frames, np.array([[0, 1], [1, 2]]))
-    restored = restore_frames(geometry, shaken(frames, 0.02))
+    restored = restore_frames(Restorer(geometry), shaken(frames, 0.02))
     assert check(geometry, restored).valid.all()
 
 
 def test_nothing_to_restore():
     geometry = fit_local_geometry(np.zeros((3, 1, 3)), NO_BONDS)
-    np.testing.assert_array_equal(restore_frames(geometry, np.ones((2, 1, 3), np.float32)), np.ones((2, 1, 3)))
+    np.testing.assert_array_equal(
+        restore_frames(Restorer(geometry), np.ones((2, 1, 3), np.float32)), np.ones((2, 1, 3))
+    )
 
 
 # -- gradients
@@ -355,7 +357,7 @@ def test_strain_of_a_center_by_hand(chiral):
 def test_whatever_has_no_strain_is_valid(disturbed):
     """Of frames on the way from restored to raw."""
     geometry, raw = disturbed
-    restored = restore_frames(geometry, raw)
+    restored = restore_frames(Restorer(geometry), raw)
     way = np.concatenate([restored + t * (raw - restored) for t in (0.0, 0.05, 0.1, 0.3, 1.0)])
     relaxed = np.asarray(Restorer(geometry, usual=False).strain(jnp.asarray(way))) == 0
     assert 5 < relaxed.sum() < 95

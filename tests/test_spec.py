@@ -104,12 +104,12 @@ REFUSED = {
         ["mixes lengths and angles", "got 'squared_error'"],
     ),
     "internal coordinates without a pose": (
-        {"representation": "internal", "alignment": "none"},
+        {"representation": "internal", "likelihood": "gaussian", "alignment": "none"},
         ValueError,
         ["forgets how a frame is turned", "use 'superposition' or 'principal'"],
     ),
     "more latent dimensions than internal coordinates": (
-        {"representation": "internal", "latent_dim": 14},
+        {"representation": "internal", "likelihood": "gaussian", "latent_dim": 14},
         ValueError,
         ["latent_dim=14 is larger than the number of features: 6 atoms have 13"],
     ),

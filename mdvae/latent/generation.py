@@ -14,7 +14,7 @@ from mdvae._types import Key, Whole
 from mdvae.latent.encoding import encode_chunks
 from mdvae.local_geometry import LocalGeometry
 from mdvae.model import Model
-from mdvae.restoration import Restoration, restore_frames
+from mdvae.restoration import Restoration, Restorer, restore_frames
 from mdvae.trajectory import Conformations, to_trajectory
 from mdvae.vae import SquaredError
 from mdvae.validity import check
@@ -169,14 +169,18 @@ def restore_decoded(
     """
     assert model.data is not None
     geometry = model.data.geometry if geometry is None else geometry
-    restored = restore_frames(geometry, raw)
+    restorer = Restorer(geometry)
+    restored = restore_frames(restorer, raw)
     valid = check(geometry, restored).valid
     for _ in range(_MORE):
         again = np.flatnonzero(~valid)
         if not len(again):
             break
-        restored[again] = restore_frames(geometry, restored[again])
+        restored[again] = restore_frames(restorer, restored[again])
         valid[again] = check(geometry, restored[again]).valid
+    # Contacts and lengths move atoms by equal shares; the pose is centered by its own weights, masses as a rule.
+    weights = np.asarray(model.alignment.weights)
+    restored -= np.average(restored - raw, axis=1, weights=weights)[:, None].astype(restored.dtype)
     moved = np.sqrt(((restored - raw) ** 2).sum(axis=2).mean(axis=1))
     return restored, Restoration(moved, geometry.thermal, valid, model.system.unit)
 

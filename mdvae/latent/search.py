@@ -45,6 +45,8 @@ _CENTERS = 1000
 _INSIDE = 0.99
 # Both penalties against one spread of the observable.
 _DATA_WEIGHT, _STRAIN_WEIGHT = 10.0, 1.0
+# Rounds of restoring at each step; what is found is restored in full.
+_ROUNDS = 2
 # Training frames among which the search looks for its starts, and how many of them are decoded at once.
 _CANDIDATES, _BLOCK = 1024, 128
 
@@ -70,7 +72,8 @@ class Minimum:
     z : (n_starts, latent_dim)
         Where those structures are.
     valid : (n_starts,)
-        Bonds within the range of the training data and no overlaps.
+        Lengths, centers and contacts within the strict limits of the training data (see `LocalGeometry.strict`), and z
+        where 99 % of the encoded frames lie.
     paths : (n_starts, n_steps)
         Observable along the way, valid or not.
     candidates : mdtraj.Trajectory
@@ -178,7 +181,7 @@ def minimize(
     *,
     restore: bool = True,
     n_starts: Whole = 64,
-    n_steps: Whole = 300,
+    n_steps: Whole = 200,
     method: str = "adam",
     learning_rate: Number = 0.1,
     key: Key | None = None,
@@ -265,7 +268,7 @@ class _Problem(eqx.Module):
         problem = cls(
             decoder=model.decoder,
             observable=observable,
-            restorer=Restorer(strict) if restore else None,
+            restorer=Restorer(strict, n_rounds=_ROUNDS) if restore else None,
             limits=Restorer(strict, usual=False),
             center=jnp.asarray(center),
             spread=jnp.asarray(spread),

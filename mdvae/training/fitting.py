@@ -79,8 +79,8 @@ def train(
         Share of frames held out, as blocks of time.
     patience : int, optional
         Stop after this many epochs without a better validation loss; a fifth of the epochs, and at least 10,
-        if left out. Training then goes back to the best epoch and cools down: half as many epochs again, with a
-        learning rate that falls to nothing.
+        if left out. Training then goes back to the best epoch and cools down: for half as many epochs as that took, at
+        least 10 but no more than are left, with a learning rate that falls to nothing.
     key : PRNG key, optional
         made from ``seed`` if left out.
     seed : int
@@ -116,9 +116,11 @@ def train(
     warmup_epochs = int(warmup_epochs)
     n_steps = epochs * steps_per_epoch
     geometry = fit_local_geometry(frames.coordinates, frames.system.links, frames.system.masses)
-    penalty = _Strain(model.representation, Restorer(geometry))
     objective = warmed_up(beta, warmup_epochs * steps_per_epoch)
-    objective = annealed(objective, penalty, float(strain_weight), n_steps // 2)
+    if strain_weight:
+        penalty = _Strain(model.representation, Restorer(geometry))
+        objective = annealed(objective, penalty, float(strain_weight), n_steps // 2)
+    schedule = learning_rate_schedule(learning_rate, n_steps)
     with ProgressBar(progress) as bar:
         loop = functools.partial(
             optimize,
@@ -132,12 +134,16 @@ def train(
         vae, history = loop(
             model.vae,
             objective=objective,
-            optimizer=optax.adam(learning_rate_schedule(learning_rate, n_steps)),
+            optimizer=optax.adam(schedule),
             n_epochs=epochs,
             patience=patience,
         )
-        if history.n_epochs < epochs and not history.interrupted:
-            vae, history = _cooled(loop, vae, history, objective(n_steps), learning_rate, steps_per_epoch)
+        left = epochs - history.n_epochs
+        if left and not history.interrupted:
+            n_cool = min(left, max(10, (history.best_epoch + 1) // 2))
+            # Not faster than training had come to be by itself.
+            rate = min(learning_rate / 2, float(np.asarray(schedule((history.best_epoch + 1) * steps_per_epoch))))
+            vae, history = _cooled(loop, vae, history, objective(n_steps), rate, n_cool, steps_per_epoch)
     settings = {
         "beta": beta,
         "epochs": epochs,
@@ -160,6 +166,7 @@ def _cooled(
     history: History,
     objective: AbstractObjective,
     learning_rate: float,
+    n_epochs: int,
     steps_per_epoch: int,
 ) -> tuple[VAE, History]:
     """Go on from the best epoch with a learning rate that falls to nothing.
@@ -167,8 +174,8 @@ def _cooled(
     Early stopping ends a training while its steps are still large; half as many epochs with ever smaller ones find what
     they stepped over.
     """
-    n_epochs = max(10, (history.best_epoch + 1) // 2)
-    schedule = optax.cosine_decay_schedule(learning_rate / 2, n_epochs * steps_per_epoch, alpha=0.01)
+    schedule = optax.cosine_decay_schedule(learning_rate, n_epochs * steps_per_epoch, alpha=0.01)
+    total = history.n_epochs + n_epochs
     try:
         cool, more = loop(
             vae,
@@ -179,7 +186,10 @@ def _cooled(
             first_epoch=history.n_epochs,
         )
     except KeyboardInterrupt:
-        return vae, dataclasses.replace(history, stopped=f"interrupted in epoch {history.n_epochs + 1}")
+        return vae, dataclasses.replace(history, stopped=f"interrupted in epoch {history.n_epochs + 1} of {total}")
+    except FloatingPointError:
+        # What was found before is whole.
+        return vae, dataclasses.replace(history, stopped=f"{history.stopped}; then the loss became infinite")
     together = history.followed_by(more)
     return (cool if together.best_epoch >= history.n_epochs else vae), together
 

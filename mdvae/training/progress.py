@@ -49,6 +49,8 @@ class ProgressBar:
         """
         shown = f"loss {terms['validation_loss']:.2f} = reconstruction {terms['validation_reconstruction']:.2f}"
         shown += f" + beta x KL {terms['validation_kl']:.2f}"
+        if "validation_penalty" in terms:
+            shown += f" + strain_weight x strain {terms['validation_penalty']:.2f}"
         if self._task is None:
             self._task = self._progress.add_task("", total=n_epochs, terms=shown)
-        self._progress.update(self._task, completed=epoch, terms=shown)
+        self._progress.update(self._task, completed=epoch, total=n_epochs, terms=shown)

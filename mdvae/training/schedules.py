@@ -35,12 +35,9 @@ def annealed(
     penalty : callable
         See `Penalized`.
     weight : float
-        0 leaves the objective as it is.
     n_steps : int
         Length of the rise.
     """
-    if not weight:
-        return objective
     return lambda step: Penalized(objective(step), penalty, weight * jnp.clip((step + 1) / max(n_steps, 1), 0.0, 1.0))
 
 

@@ -106,7 +106,9 @@ def marginals(frames, ends):
 def measure(train, test, clash, latent_dim, seed, options):
     unit = "reduced" if isinstance(train[0], np.ndarray) and train[0].shape[-1] == 2 else None
     frames = mdvae.read(train, length_unit=unit)
-    build = {k: v for k, v in options.items() if k in {"hidden", "likelihood", "width", "rank", "representation", "residual"}}
+    build = {
+        k: v for k, v in options.items() if k in {"hidden", "likelihood", "width", "rank", "representation", "residual"}
+    }
     model = mdvae.build(frames, latent_dim=latent_dim, seed=seed, **build)
     started = time.perf_counter()
     rest = {k: v for k, v in options.items() if k not in build and k != "noise"}

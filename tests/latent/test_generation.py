@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mdvae
-from mdvae.restoration import restore_frames
+from mdvae.restoration import Restorer, restore_frames
 from mdvae.validity import check
 
 
@@ -106,7 +106,7 @@ def test_generated_noise_is_restored(trained):
     noisy = mdvae.generate(trained, 100, noise=True, seed=4)
     assert check(trained.data.geometry, noisy.xyz[..., :2]).valid.all()
     raw = mdvae.generate(trained, 100, noise=True, restore=False, seed=4).xyz[..., :2]
-    np.testing.assert_allclose(noisy.xyz[..., :2], restore_frames(trained.data.geometry, raw), atol=1e-4)
+    np.testing.assert_allclose(noisy.xyz[..., :2], restore_frames(Restorer(trained.data.geometry), raw), atol=1e-4)
 
 
 def test_slices_do_not_say_what_was_restored(trained):

@@ -279,6 +279,15 @@ def test_warnings_are_one_line(run, capsys):
     assert capsys.readouterr().err == "mdvae: warning: two lines\n"
 
 
+@pytest.fixture
+def interruptible():
+    """Where the tests themselves run in the background of a shell, SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_in_training_keeps_the_best_model(run, files, monkeypatch, tmp_path):
     def interrupt(self, epoch, n_epochs, terms):
         if epoch == 3:
@@ -291,6 +300,7 @@ def test_interrupt_in_training_keeps_the_best_model(run, files, monkeypatch, tmp
     assert mdvae.load(tmp_path / "m.mdvae").history.interrupted
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_before_training_writes_nothing(run, files, monkeypatch, tmp_path):
     monkeypatch.setattr("mdvae.pipeline.build", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", *FIT)

@@ -355,7 +355,6 @@ class TestStream:
             stream(trajectory, system=system, stride=0)
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="the shared data are not here")
 def test_another_topology_is_refused(trajectory, rng):
     """Even where the number of atoms in the file is right: the user says that it is something else."""
     frames = read(trajectory)
@@ -381,6 +380,7 @@ def test_a_plane_in_a_file_is_a_plane(rng, tmp_path):
         next(stream(rng.normal(size=(12, 5, 3)), system=frames.system))
 
 
+@pytest.mark.skipif(not DATA.exists(), reason="the shared data are not here")
 def test_shared_files():
     paths = sorted((DATA / "adk/ANMP").glob("*.dcd"))
     frames = read(paths, top=DATA / "adk/ANMP/top.pdb", alignment="none")

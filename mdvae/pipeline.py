@@ -140,7 +140,7 @@ def fit(
             draw_figures(model, frames, figures)
         except (OSError, KeyboardInterrupt) as error:
             # A picture is not worth a trained model.
-            warnings.warn(f"not all figures could be drawn in {figures}: {error or 'interrupted'}", stacklevel=2)
+            warnings.warn(f"not all figures could be drawn in {figures}: {str(error) or 'interrupted'}", stacklevel=2)
     return model
 
 

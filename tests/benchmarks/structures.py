@@ -21,7 +21,7 @@ from scipy.spatial import KDTree
 from scipy.stats import wasserstein_distance
 
 import mdvae
-from mdvae.evaluation.reconstruction import _pca
+from mdvae.evaluation.reconstruction import _pca, _rmsd
 from mdvae.latent import encode_chunks
 from mdvae.latent.generation import decode_coordinates, restore_decoded
 from mdvae.local_geometry import contacts, distances, signed_volumes
@@ -127,8 +127,8 @@ def measure(train, test, clash, latent_dim, seed, options):
     alphas = [a.index for a in model.system.topology.atoms if a.name == "CA"]
     ends = (alphas[0], alphas[-1]) if len(alphas) > 1 else (0, x.shape[1] - 1)
     project = _pca(frames.coordinates, latent_dim)
-    rmsd = lambda a: np.sqrt(((a - x) ** 2).sum(2).mean(1)).mean()  # noqa: E731
-    result = {"pca": rmsd(project(x)), "raw": rmsd(raw), "restored": rmsd(restored), "moved": restoration.moved.mean()}
+    errors = {name: _rmsd(a, x).mean() for name, a in {"pca": project(x), "raw": raw, "restored": restored}.items()}
+    result = {**errors, "moved": restoration.moved.mean()}
     found = {"simulation": x, "decoded": raw, "dec.restored": restored, "generated": new_raw, "gen.restored": new}
     for name, structures in found.items():
         result |= {f"{name} {k}": v for k, v in judge(geometry, structures, clash).items()}

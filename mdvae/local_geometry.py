@@ -1,7 +1,8 @@
 """The local geometry of the training frames: what bonds, angles, centers and contacts look like in them.
 
 No force field and no table of radii. One pass over the frames gathers the distances of all pairs up to three bonds
-apart, the signed volume at each center with three or more neighbors, and how close pairs that are further apart come.
+apart, the signed volume at each center with three or more neighbors and along each torsion that does not turn, and how
+close pairs that are further apart come.
 Everything else that asks whether a structure could exist (`validity`), or makes it one that could (`restoration`), asks
 these numbers.
 """
@@ -24,8 +25,9 @@ Bounds = Float[np.ndarray, "n 2"]
 # Pairs up to this many bonds apart have a distance of their own; all others are contacts.
 _NEAR = 3
 # A distance that spreads by less than this share of its mean is held: a bond, an angle, a torsion that does not turn.
-# Signed volumes are held below this share of the product of the three bonds; a center that flips spreads by more.
-_HELD_LENGTH, _HELD_VOLUME = 0.05, 0.3
+# Signed volumes are held below this share of the product of the three bonds: a center that flips spreads by more, and
+# so does a torsion that turns by more than about 15 degrees.
+_HELD_LENGTH, _HELD_VOLUME, _HELD_TWIST = 0.05, 0.3, 0.2
 # More excess kurtosis than this says two states, such as a few cis bonds among trans ones: what is between the states
 # and the mean is then no guide. (A normal distribution has 0, an exponential one to both sides 3.)
 _TWO_STATES = 3.0
@@ -34,14 +36,21 @@ _SMALLEST_SPREAD = 0.002
 # Bonds that spread by more than this share of their mean are soft.
 _SOFT_LENGTH = 0.1
 # Restored lengths lie within this many spreads of the mean; lengths that are further off than that many are broken.
-_USUAL_SPREADS, _BROKEN_SPREADS = 2.0, 5.0
+_USUAL_SPREADS, _BROKEN_SPREADS = 1.0, 5.0
 # Particles with soft bonds now and then come as close as they please, and a search for compact structures goes right
 # there. What two of three training frames keep is then the limit that a search has to keep as well.
 _USUAL_FRAMES = 1 / 3
 # Contacts are looked for within this multiple of the closest of all.
 _CONTACT_RANGE = 2.0
+# Atoms touch that are within this multiple of the closest of their kinds; this share of them is closer than usual. The
+# closest of all is an extreme, and structures with all their contacts there would be no typical ones.
+_TOUCHING, _RARE_CONTACTS = 1.3, 0.05
+_BINS = 200
 # Atoms times frames, and frames, that the pass over contacts may look at.
 _CONTACT_BUDGET, _CONTACT_FRAMES = 2_000_000, 4000
+_STATISTICS = ("lengths", "volumes", "twists")
+# Which two of four atoms are bonded: at a center, and in a row.
+CENTER_BONDS, TORSION_BONDS = ((0, 1), (0, 2), (0, 3)), ((0, 1), (1, 2), (2, 3))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,12 +107,17 @@ class LocalGeometry:
         dimensions.
     volumes : Statistics
         Of the signed volume (the triple product) that the three bonds span, nm³.
+    torsions : (n_torsions, 4)
+        Four atoms in a row, where the torsion about the middle bond does not turn: peptide bonds, rings. Distances say
+        little about it, since near 0 and 180 degrees they hardly change.
+    twists : Statistics
+        Of the signed volume that the three successive bonds span, nm³: it grows with the sine of the torsion.
     kinds : (n_atoms,)
         Atoms of one kind have the same mass and neighbors of the same masses, however many: hydrogens on carbon and on
         nitrogen differ, ends and middle of a chain do not.
-    closest : (n_kinds, n_kinds)
-        Closest approach of atoms of two kinds that are more than three bonds apart, in up to 4000 of the frames; 0
-        where two kinds never met.
+    closest, touching : (n_kinds, n_kinds)
+        Closest approach of atoms of two kinds that are more than three bonds apart, in up to 4000 of the frames, and
+        the distance that 95 % of such pairs keep among those within 1.3 times the closest; 0 where two kinds never met.
     thermal : float
         Root mean square deviation of the frames from their mean structure.
     soft_compression, soft_contact : float
@@ -116,8 +130,11 @@ class LocalGeometry:
     lengths: Statistics
     centers: Int[np.ndarray, "n_centers 4"]
     volumes: Statistics
+    torsions: Int[np.ndarray, "n_torsions 4"]
+    twists: Statistics
     kinds: Int[np.ndarray, " n_atoms"]
     closest: Float[np.ndarray, "n_kinds n_kinds"]
+    touching: Float[np.ndarray, "n_kinds n_kinds"]
     thermal: float
     soft_compression: float
     soft_contact: float
@@ -125,7 +142,7 @@ class LocalGeometry:
     def to_dict(self) -> dict[str, Any]:
         """Arrays and numbers by name."""
         plain = dataclasses.asdict(self)
-        for name in ("lengths", "volumes"):
+        for name in _STATISTICS:
             plain |= {f"{name}.{key}": value for key, value in plain.pop(name).items()}
         return plain
 
@@ -133,7 +150,7 @@ class LocalGeometry:
     def from_dict(cls, data: dict[str, Any]) -> "LocalGeometry":
         """Inverse of `to_dict`."""
         plain: dict[str, Any] = {key: value for key, value in data.items() if "." not in key}
-        for name in ("lengths", "volumes"):
+        for name in _STATISTICS:
             plain[name] = Statistics(**{k.split(".")[1]: v for k, v in data.items() if k.startswith(name + ".")})
         plain |= {name: float(plain[name]) for name in ("thermal", "soft_compression", "soft_contact")}
         return cls(**plain)
@@ -152,6 +169,7 @@ class LocalGeometry:
             self,
             lengths=dataclasses.replace(self.lengths, smallest=np.minimum(smallest, self.lengths.largest)),
             closest=np.maximum(self.closest, self.soft_contact),
+            touching=np.maximum(self.touching, self.soft_contact),
         )
 
 
@@ -178,8 +196,10 @@ def fit_local_geometry(
     pairs, separation = _near_pairs(links, n_atoms)
     lengths = _length_statistics(coordinates, pairs)
     centers, volumes = _center_statistics(coordinates, links)
+    torsions, twists = _torsion_statistics(coordinates, links)
     kinds = _kinds(links, masses)
     some = _sample(coordinates)
+    closest, touching = _contact_distances(some, pairs, kinds)
     bonded = separation == 1
     soft = bonded & (lengths.spread >= _SOFT_LENGTH * lengths.mean)
     is_soft = soft.sum() > bonded.sum() / 2
@@ -189,8 +209,11 @@ def fit_local_geometry(
         lengths=lengths,
         centers=centers,
         volumes=volumes,
+        torsions=torsions,
+        twists=twists,
         kinds=kinds,
-        closest=_closest_approaches(some, pairs, kinds),
+        closest=closest,
+        touching=touching,
         thermal=_thermal_spread(coordinates),
         soft_compression=_soft_compression(some, pairs[soft], lengths.mean[soft]) if is_soft else 0.0,
         soft_contact=_soft_contact(some, links) if is_soft else 0.0,
@@ -202,13 +225,14 @@ def distances(coordinates: Coordinates, pairs: Pairs) -> Float[np.ndarray, "n_fr
     return np.linalg.norm(coordinates[:, pairs[:, 0]] - coordinates[:, pairs[:, 1]], axis=-1)
 
 
-def signed_volumes(
-    coordinates: Coordinates, centers: Int[np.ndarray, "n_centers 4"]
-) -> Float[np.ndarray, "n_frames n_centers"]:
-    """Triple product of the three bonds at each center, in nm³: its sign is the handedness."""
-    if not len(centers):  # as always in the plane, where there is no such product
+def signed_volumes(coordinates: Coordinates, fours: Int[np.ndarray, "n 4"]) -> Float[np.ndarray, "n_frames n"]:
+    """Triple product of the vectors from the first of four atoms to the others, in nm³.
+
+    At a center its sign is the handedness; of four atoms in a row it is the triple product of the successive bonds.
+    """
+    if not len(fours):  # as always in the plane, where there is no such product
         return np.zeros((len(coordinates), 0))
-    a, b, c = (coordinates[:, centers[:, k]] - coordinates[:, centers[:, 0]] for k in (1, 2, 3))
+    a, b, c = (coordinates[:, fours[:, k]] - coordinates[:, fours[:, 0]] for k in (1, 2, 3))
     return (a * np.cross(b, c)).sum(axis=-1)
 
 
@@ -260,24 +284,48 @@ def _length_statistics(coordinates: Coordinates, pairs: Pairs) -> Statistics:
 
 def _center_statistics(coordinates: Coordinates, links: Pairs) -> tuple[Int[np.ndarray, "n_centers 4"], Statistics]:
     """Centers that keep their handedness or their plane, and the volumes there."""
-    n_atoms, dim = coordinates.shape[1:]
-    neighbors: list[list[int]] = [[] for _ in range(n_atoms)]
-    for i, j in links:
-        neighbors[i].append(int(j))
-        neighbors[j].append(int(i))
     # All triples of four neighbors: with one volume alone a mirrored center would sit in a trap that its lengths make.
-    some = [[i, *three] for i, them in enumerate(neighbors) for three in itertools.combinations(sorted(them)[:4], 3)]
-    centers = np.array(some if dim == 3 else [], np.int64).reshape(-1, 4)
-    statistics = _moments(lambda x: signed_volumes(x, centers), coordinates, len(centers))
-    mean, spread, kurtosis, smallest, largest = statistics
-    bonds = [distances(_sample(coordinates), centers[:, [0, k]]).mean(axis=0) for k in (1, 2, 3)]
-    size = bonds[0] * bonds[1] * bonds[2]
+    some = [
+        [i, *three]
+        for i, them in enumerate(_neighbors(links, coordinates.shape[1]))
+        for three in itertools.combinations(sorted(them)[:4], 3)
+    ]
+    centers, volumes, size = _volume_statistics(coordinates, some, CENTER_BONDS)
+    return _those(volumes.spread < _HELD_VOLUME * size, centers, volumes)
+
+
+def _torsion_statistics(coordinates: Coordinates, links: Pairs) -> tuple[Int[np.ndarray, "n_torsions 4"], Statistics]:
+    """Torsions that stay near one value, or near 0 and 180 degrees, and the volumes along them."""
+    neighbors = _neighbors(links, coordinates.shape[1])
+    some = [
+        [i, j, k, m] for j, k in links.tolist() for i in neighbors[j] for m in neighbors[k] if len({i, j, k, m}) == 4
+    ]
+    torsions, twists, size = _volume_statistics(coordinates, some, TORSION_BONDS)
+    # One that has been elsewhere now and then may be anywhere for all we know.
+    return _those(twists.held & (twists.spread < _HELD_TWIST * size), torsions, twists)
+
+
+def _volume_statistics(coordinates: Coordinates, fours: list[list[int]], bonds: tuple) -> tuple:
+    """Four atoms each, statistics of their signed volumes, and the product of the three bonds."""
+    table = np.array(fours if coordinates.shape[2] == 3 else [], np.int64).reshape(-1, 4)
+    mean, spread, kurtosis, smallest, largest = _moments(lambda x: signed_volumes(x, table), coordinates, len(table))
+    size = np.prod([distances(_sample(coordinates), table[:, bond]).mean(axis=0) for bond in bonds], axis=0)
     one_state = (kurtosis < _TWO_STATES) | (spread <= 10 * _SMALLEST_SPREAD * size)
     spread = np.maximum(spread, 10 * _SMALLEST_SPREAD * size)
-    rigid = spread < _HELD_VOLUME * size
-    volumes = Statistics(mean, spread, smallest, largest, one_state)
-    kept = Statistics(**{field.name: getattr(volumes, field.name)[rigid] for field in dataclasses.fields(volumes)})
-    return centers[rigid], kept
+    return table, Statistics(mean, spread, smallest, largest, one_state), size
+
+
+def _those(kept: Bool[np.ndarray, " n"], fours: np.ndarray, volumes: Statistics) -> tuple[np.ndarray, Statistics]:
+    names = [field.name for field in dataclasses.fields(volumes)]
+    return fours[kept], Statistics(**{name: getattr(volumes, name)[kept] for name in names})
+
+
+def _neighbors(links: Pairs, n_atoms: int) -> list[list[int]]:
+    neighbors: list[list[int]] = [[] for _ in range(n_atoms)]
+    for i, j in links.tolist():
+        neighbors[i].append(j)
+        neighbors[j].append(i)
+    return neighbors
 
 
 def _kinds(links: Pairs, masses: Float[np.ndarray, " n_atoms"]) -> Int[np.ndarray, " n_atoms"]:
@@ -330,18 +378,40 @@ def _sample(coordinates: Coordinates) -> Float[np.ndarray, "n_sampled n_atoms di
     return coordinates[np.unique(np.linspace(0, len(coordinates) - 1, n).astype(int))]
 
 
-def _closest_approaches(frames: Coordinates, near: Pairs, kinds: Int[np.ndarray, " n_atoms"]) -> np.ndarray:
+def _contact_distances(
+    frames: Coordinates, near: Pairs, kinds: Int[np.ndarray, " n_atoms"]
+) -> tuple[Float[np.ndarray, "n_kinds n_kinds"], Float[np.ndarray, "n_kinds n_kinds"]]:
+    """Closest approach of two kinds, and what most of their contacts keep."""
     n_kinds, codes = int(kinds.max()) + 1, np.sort(pair_codes(near, frames.shape[1]))
     table = np.full((n_kinds, n_kinds), np.inf)
     overall = min(_closest_contact(frame, codes) for frame in frames[:: max(1, len(frames) // 100)])
     if not np.isfinite(overall):
-        return np.zeros_like(table)
+        return np.zeros_like(table), np.zeros_like(table)
+    reach = _CONTACT_RANGE * overall
+    counts = np.zeros((n_kinds, n_kinds, _BINS), np.int64)
     for frame in frames:
-        pairs = contacts(KDTree(frame), _CONTACT_RANGE * overall, codes)
+        pairs = contacts(KDTree(frame), reach, codes)
         apart = distances(frame[None], pairs)[0]
-        np.minimum.at(table, (kinds[pairs[:, 0]], kinds[pairs[:, 1]]), apart)
+        a, b = np.sort(kinds[pairs], axis=1).T
+        np.minimum.at(table, (a, b), apart)
+        np.add.at(counts, (a, b, np.minimum((apart / reach * _BINS).astype(int), _BINS - 1)), 1)
+    usual = _low_quantiles(counts, np.linspace(0, reach, _BINS + 1), table)
+    return _of_all_kinds(table), _of_all_kinds(usual)
+
+
+def _low_quantiles(counts: np.ndarray, edges: np.ndarray, closest: np.ndarray) -> np.ndarray:
+    """Distance that is rarely undercut, from histograms of distances; infinity where there are none."""
+    found = closest.copy()
+    for kind in zip(*np.nonzero(np.isfinite(closest)), strict=True):
+        touching = np.where(edges[:-1] < _TOUCHING * closest[kind], counts[kind], 0)
+        below = np.concatenate([[0], np.cumsum(touching)])
+        found[kind] = max(closest[kind], np.interp(_RARE_CONTACTS * below[-1], below, edges))
+    return found
+
+
+def _of_all_kinds(table: np.ndarray) -> np.ndarray:
+    """Both orders of two kinds; two that never met come no closer than either did to anything; 0 if to nothing."""
     table = np.minimum(table, table.T)
-    # Two kinds that never met: neither comes closer to anything than it ever did.
     own = table.min(axis=1)
     never = np.maximum(own[:, None], own[None])
     return np.where(np.isfinite(table), table, np.where(np.isfinite(never), never, 0.0))

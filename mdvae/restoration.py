@@ -27,15 +27,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdvae.geometry import safe_norm
-from mdvae.local_geometry import LocalGeometry, pair_codes
+from mdvae.local_geometry import CENTER_BONDS, TORSION_BONDS, LocalGeometry, Statistics, pair_codes
 
 Stack = Float[Array, "n_frames n_atoms dim"]
 # Inside: atoms and axes first, and rows at the end for the dummy atoms of padded groups.
 Sheet = Float[Array, "n_rows dim n_frames"]
 
-# Sweeps over everything, in rounds that begin with a new look at who is near whom; then over bonds alone, which are the
-# stiffest and the last to converge.
-_ROUNDS, _SWEEPS, _BOND_SWEEPS = 4, 10, 10
+# Sweeps over lengths alone; over everything, in rounds that begin with a new look at who is near whom; and over bonds
+# alone, which are the stiffest and the last to converge.
+_FIRST_SWEEPS, _ROUNDS, _SWEEPS, _BOND_SWEEPS = 5, 4, 10, 10
 # Contacts that are watched an atom. There are more only where the raw frame has collapsed; the next round sees those.
 _CONTACTS = 8
 # Contacts and soft lengths end this far inside their bounds, so that what a last sweep leaves over is inside as well.
@@ -70,9 +70,9 @@ class Restorer(eqx.Module):
     lengths: Float[Array, "n_pair_colors n_pair_slots 2"]
     bonds: Int[Array, "n_bond_colors n_bond_slots 2"]
     bond_lengths: Float[Array, "n_bond_colors n_bond_slots 2"]
-    centers: Int[Array, "n_center_colors n_center_slots 4"]
-    volumes: Float[Array, "n_center_colors n_center_slots 2"]
-    sizes: Float[Array, "n_center_colors n_center_slots"]
+    fours: Int[Array, "n_four_colors n_four_slots 4"]
+    volumes: Float[Array, "n_four_colors n_four_slots 2"]
+    sizes: Float[Array, "n_four_colors n_four_slots"]
     near: Int[Array, "n_atoms n_near"]
     kinds: Int[Array, " n_atoms"]
     closest: Float[Array, "n_kinds n_kinds"]
@@ -83,20 +83,27 @@ class Restorer(eqx.Module):
         n_atoms = len(geometry.kinds)
         self.n_rounds = n_rounds
         margin = _MARGIN if usual else 0.0
-        lengths, volumes = (s.usual if usual else s.allowed for s in (geometry.lengths, geometry.volumes))
-        lengths = _drawn_in(lengths, np.where(geometry.lengths.held, 0.0, margin))
-        volumes = _drawn_in(volumes, np.where(geometry.volumes.held, 0.0, margin))
+
+        def bounds(statistics: Statistics) -> np.ndarray:
+            limits = statistics.usual if usual else statistics.allowed
+            return _drawn_in(limits, np.where(statistics.held, 0.0, margin))
+
+        lengths = bounds(geometry.lengths)
+        # Centers and torsions ask the same of four atoms.
+        fours = np.concatenate([geometry.torsions, geometry.centers])
+        volumes = np.concatenate([bounds(geometry.twists), bounds(geometry.volumes)])
         bonded = geometry.separation == 1
         # Bonds last: what comes last in a sweep is set right best.
         order = np.argsort(-geometry.separation, kind="stable")
         self.pairs, self.lengths = _colored(geometry.pairs[order], lengths[order], n_atoms)
         self.bonds, self.bond_lengths = _colored(geometry.pairs[bonded], lengths[bonded], n_atoms)
-        self.centers, self.volumes = _colored(geometry.centers, volumes, n_atoms)
-        self.sizes = _colored(geometry.centers, _sizes(geometry), n_atoms)[1][:, :, 1]
+        self.fours, self.volumes = _colored(fours, volumes, n_atoms)
+        self.sizes = _colored(fours, _sizes(geometry), n_atoms)[1][:, :, 1]
         self.near = jnp.asarray(_partners(geometry.pairs, n_atoms))
         self.kinds = jnp.asarray(geometry.kinds, jnp.int32)
-        self.closest = jnp.asarray((1 + margin) * geometry.closest, jnp.float32)
-        self.reach = float((1 + margin) * geometry.closest.max(initial=0.0))
+        closest = np.maximum(geometry.touching, (1 + margin) * geometry.closest) if usual else geometry.closest
+        self.closest = jnp.asarray(closest, jnp.float32)
+        self.reach = float(closest.max(initial=0.0))
 
     def __call__(self, frames: Stack) -> Stack:
         """Restored frames (n_frames, n_atoms, dim); differentiable, with who is near whom held fixed.
@@ -113,7 +120,7 @@ class Restorer(eqx.Module):
         def sweep(sheet, contacts):
             if self.reach:
                 sheet = _part(sheet, *contacts)
-            sheet = _sweep(_set_volumes, sheet, self.centers, self.volumes)
+            sheet = _sweep(_set_volumes, sheet, self.fours, self.volumes)
             return _sweep(_set_lengths, sheet, self.pairs, self.lengths)
 
         @jax.checkpoint
@@ -121,8 +128,11 @@ class Restorer(eqx.Module):
             contacts = self._contacts(jax.lax.stop_gradient(sheet[:n_atoms]))
             return jax.lax.scan(lambda x, _: (sweep(x, contacts), None), sheet, length=_SWEEPS)[0], None
 
-        # Volumes of collapsed bonds say nothing about where to go.
-        sheet = _sweep(_set_lengths, sheet, self.pairs, self.lengths)
+        # Volumes of collapsed bonds say nothing about where to go, and a torsion in the middle turns to the wrong side
+        # unless its distance has told it first.
+        sheet, _ = jax.lax.scan(
+            lambda x, _: (_sweep(_set_lengths, x, self.pairs, self.lengths), None), sheet, length=_FIRST_SWEEPS
+        )
         sheet, _ = jax.lax.scan(round_, sheet, length=self.n_rounds)
         sheet, _ = jax.lax.scan(
             lambda x, _: (_sweep(_set_lengths, x, self.bonds, self.bond_lengths), None), sheet, length=_BOND_SWEEPS
@@ -157,9 +167,9 @@ class Restorer(eqx.Module):
         sheet = _with_dummies(jnp.moveaxis(frames, 0, -1))
         _, found, wanted = _lengths(sheet, self.pairs.reshape(-1, 2), self.lengths.reshape(-1, 2))
         total = jnp.sum(_over(found - wanted, wanted) ** 2, axis=0)
-        centers = self.centers.reshape(-1, 4)
-        if len(centers):
-            found, wanted, _ = _volumes(sheet, centers, self.volumes.reshape(-1, 2))
+        fours = self.fours.reshape(-1, 4)
+        if len(fours):
+            found, wanted, _ = _volumes(sheet, fours, self.volumes.reshape(-1, 2))
             total += jnp.sum(((found - wanted) / self.sizes.reshape(-1, 1)) ** 2, axis=0)
         return 0.5 * total / _STRAIN_UNIT**2
 
@@ -292,19 +302,19 @@ def _set_lengths(sheet: Sheet, pairs: Array, bounds: Array) -> Sheet:
     return _moved(sheet, pairs, [half, -half])
 
 
-def _volumes(sheet: Sheet, centers: Array, bounds: Array) -> tuple[Array, Array, tuple[Array, Array, Array]]:
-    """Signed volumes, what they should be, and their gradients with respect to the three neighbors."""
-    a, b, c = (sheet[centers[:, k]] - sheet[centers[:, 0]] for k in (1, 2, 3))
+def _volumes(sheet: Sheet, fours: Array, bounds: Array) -> tuple[Array, Array, tuple[Array, Array, Array]]:
+    """Signed volumes, what they should be, and their gradients with respect to all but the first atom."""
+    a, b, c = (sheet[fours[:, k]] - sheet[fours[:, 0]] for k in (1, 2, 3))
     gradients = jnp.cross(b, c, axis=1), jnp.cross(c, a, axis=1), jnp.cross(a, b, axis=1)
     volumes = jnp.sum(a * gradients[0], axis=1)
     return volumes, jnp.clip(volumes, bounds[:, :1], bounds[:, 1:]), gradients
 
 
-def _set_volumes(sheet: Sheet, centers: Array, bounds: Array) -> Sheet:
-    volumes, wanted, (da, db, dc) = _volumes(sheet, centers, bounds)
+def _set_volumes(sheet: Sheet, fours: Array, bounds: Array) -> Sheet:
+    volumes, wanted, (da, db, dc) = _volumes(sheet, fours, bounds)
     gradients = [-(da + db + dc), da, db, dc]
     step = _over(wanted - volumes, jnp.sum(jnp.stack(gradients) ** 2, axis=(0, 2)))
-    return _moved(sheet, centers, [step[:, None] * g for g in gradients])
+    return _moved(sheet, fours, [step[:, None] * g for g in gradients])
 
 
 def _moved(sheet: Sheet, groups: Array, steps: list[Array]) -> Sheet:
@@ -365,12 +375,16 @@ def _cells(frame: Array, reach: float) -> tuple[Array, Array]:
 # -- from statistics to groups
 
 
-def _sizes(geometry: LocalGeometry) -> Float[np.ndarray, "n_centers 2"]:
-    """Product of the mean bonds at each center, twice."""
-    order = np.argsort(pair_codes(geometry.pairs, len(geometry.kinds)))
-    arms = [np.sort(geometry.centers[:, [0, k]], axis=1) for k in (1, 2, 3)]
-    found = [np.searchsorted(geometry.codes, pair_codes(arm, len(geometry.kinds))) for arm in arms]
-    size = np.prod([geometry.lengths.mean[order[rows]] for rows in found], axis=0)
+def _sizes(geometry: LocalGeometry) -> Float[np.ndarray, "n_fours 2"]:
+    """Product of the mean bonds of each torsion and each center, twice."""
+    n_atoms = len(geometry.kinds)
+    in_order = geometry.lengths.mean[np.argsort(pair_codes(geometry.pairs, n_atoms))]
+
+    def products(fours: np.ndarray, bonds: tuple) -> np.ndarray:
+        bonded = [np.sort(fours[:, bond], axis=1) for bond in bonds]
+        return np.prod([in_order[np.searchsorted(geometry.codes, pair_codes(b, n_atoms))] for b in bonded], axis=0)
+
+    size = np.concatenate([products(geometry.torsions, TORSION_BONDS), products(geometry.centers, CENTER_BONDS)])
     return np.stack([size, size], axis=1)
 
 

@@ -28,8 +28,8 @@ from mdvae.spec import Spec
 from mdvae.trajectory import System
 
 # Raised when files of older programs would be misread; newer files are refused by older programs.
-# 2: statistics of the local geometry instead of bare ranges.
-FORMAT_VERSION = 2
+# 2: statistics of the local geometry instead of bare ranges. 3: torsions that do not turn among them.
+FORMAT_VERSION = 3
 _LIBRARIES = ("mdvae", "jax", "equinox", "numpy", "mdtraj")
 
 
@@ -139,8 +139,8 @@ def _training_data(document: dict, arrays: dict[str, np.ndarray], system: System
     if document["n_frames"] is None:
         return None
     frames = arrays["data.frames"]
-    if document["format"] < 2:
-        # Ranges of distances were all that was kept; the frames that were kept as well have the statistics.
+    if document["format"] < 3:
+        # Not all of today's statistics were kept; the frames that were kept as well have the statistics.
         geometry = fit_local_geometry(frames, system.links, system.masses)
     else:
         prefix = "data.geometry."

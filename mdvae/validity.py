@@ -27,18 +27,21 @@ class Validity:
         more than five spreads off as well.
     n_wrong : (n_frames,)
         Centers of whose signed volumes that holds: inverted, or no longer flat.
+    n_twisted : (n_frames,)
+        Torsions that do not turn in the data, and of whose signed volumes that holds: a peptide bond out of its plane.
     n_overlaps : (n_frames,)
         Pairs further apart along the bonds that are closer than atoms of their kinds come in the data.
     """
 
     n_broken: Int[np.ndarray, " n_frames"]
     n_wrong: Int[np.ndarray, " n_frames"]
+    n_twisted: Int[np.ndarray, " n_frames"]
     n_overlaps: Int[np.ndarray, " n_frames"]
 
     @property
     def valid(self) -> Bool[np.ndarray, " n_frames"]:
         """Nothing found."""
-        return (self.n_broken == 0) & (self.n_wrong == 0) & (self.n_overlaps == 0)
+        return (self.n_broken == 0) & (self.n_wrong == 0) & (self.n_twisted == 0) & (self.n_overlaps == 0)
 
 
 def check(geometry: LocalGeometry, coordinates: Coordinates) -> Validity:
@@ -56,18 +59,20 @@ def check(geometry: LocalGeometry, coordinates: Coordinates) -> Validity:
     """
     n_frames = len(coordinates)
     finite = np.asarray(np.isfinite(coordinates).all(axis=(1, 2)))
-    broken, wrong, overlaps = (np.zeros(n_frames, np.int64) for _ in range(3))
+    broken, wrong, twisted, overlaps = (np.zeros(n_frames, np.int64) for _ in range(4))
     size = max(1, _BLOCK // max(1, len(geometry.pairs)))
     for first in range(0, n_frames, size):
         rows = slice(first, first + size)
         block = np.where(finite[rows, None, None], coordinates[rows], 0.0).astype(np.float64)
         broken[rows] = _n_outside(distances(block, geometry.pairs), geometry.lengths.allowed)
         wrong[rows] = _n_outside(signed_volumes(block, geometry.centers), geometry.volumes.allowed)
+        twisted[rows] = _n_outside(signed_volumes(block, geometry.torsions), geometry.twists.allowed)
         overlaps[rows] = [
             _n_overlaps(geometry, frame) if ok else 0 for frame, ok in zip(block, finite[rows], strict=True)
         ]
-    broken[~finite], wrong[~finite] = max(1, len(geometry.pairs)), len(geometry.centers)
-    return Validity(broken, wrong, overlaps)
+    broken[~finite] = max(1, len(geometry.pairs))
+    wrong[~finite], twisted[~finite] = len(geometry.centers), len(geometry.torsions)
+    return Validity(broken, wrong, twisted, overlaps)
 
 
 def _n_outside(

@@ -51,3 +51,18 @@ def chiral():
 def hexane():
     """Frames of hexane, (400, 6, 3), nm, whose torsions turn; and its bonds."""
     return mdvae.toys.alkane(400, n_carbons=6, seed=0), np.array([[i, i + 1] for i in range(5)])
+
+
+@pytest.fixture(scope="session")
+def butanes():
+    """Function of torsions in degrees (n,): frames (n, 4, 3) of four atoms, bonds of 0.15 nm, angles of 120 degrees."""
+
+    def frames(torsion):
+        angle, torsion = np.deg2rad(120), np.deg2rad(np.asarray(torsion, float))
+        x = np.zeros((len(torsion), 4, 3))
+        x[:, 0, 0], x[:, 0, 1], x[:, 2, 0] = np.cos(angle), np.sin(angle), 1
+        x[:, 3, 0] = 1 - np.cos(angle)
+        x[:, 3, 1], x[:, 3, 2] = np.sin(angle) * np.cos(torsion), np.sin(angle) * np.sin(torsion)
+        return 0.15 * x
+
+    return frames

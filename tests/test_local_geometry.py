@@ -116,7 +116,7 @@ def test_usual_is_within_allowed_and_the_data_are_as_well(hexane):
 def test_a_stiff_bond_is_held_within_spreads_of_its_mean(rng):
     lengths = dimers(0.15 + 0.003 * rng.normal(size=5000)).lengths
     assert lengths.held.all()
-    np.testing.assert_allclose(lengths.usual, [[0.144, 0.156]], atol=5e-4)
+    np.testing.assert_allclose(lengths.usual, [[0.147, 0.153]], atol=5e-4)
     np.testing.assert_allclose(lengths.allowed, [[0.135, 0.165]], atol=2e-3)
 
 
@@ -148,7 +148,7 @@ ROUNDING = {
 def test_a_constrained_bond_is_held_however_a_file_rounds_it(case):
     lengths = dimers(0.1 + ROUNDING[case]).lengths
     assert lengths.held.all()
-    np.testing.assert_allclose(lengths.usual, [[0.1 - 4e-4, 0.1 + 4e-4]], rtol=1e-4)
+    np.testing.assert_allclose(lengths.usual, [[0.1 - 2e-4, 0.1 + 2e-4]], rtol=1e-4)
 
 
 def stars(heights, rng, noise=0.002):
@@ -186,6 +186,51 @@ def test_two_neighbors_and_the_plane_have_no_centers(chiral, rng):
     flat = fit_local_geometry(frames[..., :2], links)
     assert flat.centers.shape == (0, 4)
     assert signed_volumes(frames[..., :2], flat.centers).shape == (300, 0)
+    assert flat.torsions.shape == (0, 4)
+
+
+TORSIONS = {
+    "trans": (lambda rng: 180 + 8 * rng.normal(size=2000), 0.0),
+    "trans, now and then cis": (lambda rng: 180 * (rng.random(2000) < 0.9) + 8 * rng.normal(size=2000), 0.0),
+    "one rotamer": (lambda rng: 60 + 8 * rng.normal(size=2000), 0.15**3 * 0.75 * np.sin(np.pi / 3)),
+}
+
+
+@pytest.mark.parametrize("case", TORSIONS)
+def test_torsions_that_do_not_turn_are_held(case, butanes, rng):
+    make, volume = TORSIONS[case]
+    geometry = fit_local_geometry(butanes(make(rng)), CHAIN[:3])
+    assert geometry.torsions.tolist() == [[0, 1, 2, 3]]
+    assert geometry.twists.held.all()
+    np.testing.assert_allclose(geometry.twists.mean, volume, atol=5e-5)
+
+
+TURNING = {
+    "free": lambda rng: rng.uniform(0, 360, size=2000),
+    "three rotamers": lambda rng: 60 + 120 * rng.integers(3, size=2000) + 8 * rng.normal(size=2000),
+    "elsewhere now and then": lambda rng: 180 - 90 * (rng.random(2000) < 0.02) + 5 * rng.normal(size=2000),
+}
+
+
+@pytest.mark.parametrize("case", TURNING)
+def test_torsions_that_turn_are_not_held(case, butanes, rng):
+    assert len(fit_local_geometry(butanes(TURNING[case](rng)), CHAIN[:3]).torsions) == 0
+
+
+def test_twists_against_numpy(butanes, rng):
+    frames = butanes(180 + 8 * rng.normal(size=300))
+    twists = fit_local_geometry(frames, CHAIN[:3]).twists
+    volumes = np.linalg.det(np.diff(frames, axis=1))
+    np.testing.assert_allclose([twists.mean[0], twists.spread[0]], [volumes.mean(), volumes.std()], rtol=1e-6)
+
+
+def test_every_torsion_about_a_bond_is_looked_at(rng):
+    """A double bond with two neighbors on each side has four, each of them once."""
+    links = np.array([[0, 1], [0, 2], [0, 3], [1, 4], [1, 5]])
+    flat = np.array([[0.0, 0], [1, 0], [-0.5, 0.9], [-0.5, -0.9], [1.5, 0.9], [1.5, -0.9]])
+    frames = np.concatenate([flat, np.zeros((6, 1))], axis=1) + 0.01 * rng.normal(size=(50, 6, 3))
+    torsions = fit_local_geometry(frames, links).torsions.tolist()
+    assert sorted(torsions) == [[2, 0, 1, 4], [2, 0, 1, 5], [3, 0, 1, 4], [3, 0, 1, 5]]
 
 
 # -- contacts
@@ -214,11 +259,20 @@ def test_near_pairs_are_no_contacts(rng):
     np.testing.assert_allclose(geometry.closest, [[frames[:, 4, 0].min()]])
 
 
+def test_most_contacts_keep_more_than_the_closest(rng):
+    """Two free atoms: of what is within 1.3 times the closest, 5 % are closer; what is further off does not count."""
+    gaps = np.concatenate([rng.uniform(1.0, 1.4, size=4000), rng.uniform(1.5, 1.9, size=4000)])
+    geometry = fit_local_geometry(on_a_line(gaps[:, None]), NO_BONDS)
+    np.testing.assert_allclose(geometry.touching, [[1.0 + 0.05 * 0.3]], atol=0.01)
+    assert (geometry.touching > geometry.closest).all()
+
+
 def test_kinds_that_never_meet_keep_the_distance_that_they_keep_from_others():
     """Two light atoms 1 apart, two heavy ones 1.5 apart, and 50 between them."""
     frames = np.repeat(on_a_line([[1.0, 50.0, 1.5]]), 3, axis=0)
     geometry = fit_local_geometry(frames, NO_BONDS, np.array([1.0, 1.0, 16.0, 16.0]))
     np.testing.assert_allclose(geometry.closest, [[1.0, 1.5], [1.5, 1.5]])
+    np.testing.assert_allclose(geometry.touching, geometry.closest, rtol=0.02)
 
 
 # -- limits of a search
@@ -244,6 +298,7 @@ def test_soft_particles_may_not_touch_even_if_the_data_saw_it():
     free = geometry.kinds[0]
     np.testing.assert_allclose(geometry.closest[free, free], 1.0, rtol=1e-6)
     np.testing.assert_allclose(geometry.strict().closest, np.full((2, 2), 1.3), rtol=1e-5)
+    assert (geometry.strict().touching >= geometry.strict().closest).all()
 
 
 def test_a_search_in_stiff_data_has_the_limits_of_the_data(hexane):
@@ -251,6 +306,7 @@ def test_a_search_in_stiff_data_has_the_limits_of_the_data(hexane):
     strict = geometry.strict()
     np.testing.assert_array_equal(strict.lengths.allowed, geometry.lengths.allowed)
     np.testing.assert_array_equal(strict.closest, geometry.closest)
+    np.testing.assert_array_equal(strict.touching, geometry.touching)
 
 
 def test_limits_of_a_search_are_never_empty():
@@ -264,7 +320,7 @@ def test_limits_of_a_search_are_never_empty():
 
 def test_one_atom_has_no_geometry():
     geometry = fit_local_geometry(np.zeros((5, 1, 3)), NO_BONDS)
-    assert len(geometry.pairs) == len(geometry.lengths.mean) == len(geometry.centers) == 0
+    assert len(geometry.pairs) == len(geometry.lengths.mean) == len(geometry.centers) == len(geometry.torsions) == 0
     assert geometry.closest.tolist() == [[0.0]]
 
 

@@ -118,17 +118,18 @@ def _foreign(content):
 
 def _newer(content):
     arrays = safetensors.numpy.load(content)
-    document = json.dumps({"format": saving.FORMAT_VERSION + 1, "versions": {"mdvae": "9.0"}})
+    document = json.dumps({"format": NEWER, "versions": {"mdvae": "9.0"}})
     return safetensors.numpy.save(arrays, {"mdvae": document})
 
 
+NEWER = saving.FORMAT_VERSION + 1
 BAD_FILES = {
     "truncated": (_truncated, "is not an mdvae model, or is cut short or damaged"),
     "empty": (lambda content: b"", "is not an mdvae model, or is cut short or damaged"),
     "text": (lambda content: b"hello\n" * 100, "is not an mdvae model, or is cut short or damaged"),
     "altered": (_altered, "altered or damaged: its checksum does not fit"),
     "foreign": (_foreign, "safetensors file of another program"),
-    "newer": (_newer, "was written by mdvae 9.0 in format 3; this version reads up to 2"),
+    "newer": (_newer, f"was written by mdvae 9.0 in format {NEWER}; this version reads up to {NEWER - 1}"),
 }
 
 

@@ -87,6 +87,18 @@ def test_a_center_pushed_flat_is_wrong(geometry, chiral):
     assert (check(geometry, frames).n_wrong == 1).all()
 
 
+def test_a_torsion_that_does_not_turn_is_found_twisted(butanes, rng):
+    """A peptide bond: at 135 degrees its length of three bonds alone would pass; cis it is flat, and too short."""
+    held = 180 + 8 * rng.normal(size=2000)
+    held[0] = 130  # once in the simulation
+    frames = butanes(held) + 0.003 * rng.normal(size=(2000, 4, 3))
+    geometry = fit_local_geometry(frames, np.array([[0, 1], [1, 2], [2, 3]]))
+    assert check(geometry, frames).valid.all()
+    judged = check(geometry, butanes([180, 160, 120, 90, 0]))
+    assert judged.n_twisted.tolist() == [0, 0, 1, 1, 0]
+    assert judged.valid.tolist() == [True, True, False, False, False]
+
+
 def test_a_clash_is_found(hexane):
     """Of the structure whose ends are nearest, with the last atom half the way nearer to the first."""
     frames, links = hexane
@@ -118,6 +130,7 @@ def test_everything_of_a_frame_that_is_not_finite_is_broken(geometry, chiral):
     judged = check(geometry, frames)
     assert judged.n_broken.tolist() == [0, len(geometry.pairs)]
     assert judged.n_wrong.tolist() == [0, len(geometry.centers)]
+    assert judged.n_twisted.tolist() == [0, len(geometry.torsions)]
 
 
 def test_the_judgment_does_not_see_where_the_frame_lies(geometry, chiral, rng):

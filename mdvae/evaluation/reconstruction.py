@@ -15,7 +15,7 @@ from mdvae.latent.generation import decode_coordinates, restore_decoded
 from mdvae.model import Model
 from mdvae.validity import Validity, check
 
-_ASPECTS = ("lengths", "centers", "contacts", "valid")
+_ASPECTS = ("lengths", "centers", "torsions", "contacts", "valid")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +41,8 @@ class Evaluation:
         The same of the training frames from their mean structure.
     validity : dict
         For "frames", "decoded" and "restored" structures the share of those that are "valid", and of those with all
-        "lengths", all "centers" and all "contacts" within the bounds of the training data.
+        "lengths", all "centers", all "torsions" that do not turn, and all "contacts" within the bounds of the training
+        data.
     """
 
     unit: str
@@ -139,7 +140,8 @@ def evaluate(model: Model, source: Any, **reading) -> Evaluation:
 
 
 def _aspects(found: Validity) -> Bool[np.ndarray, "n_frames n_aspects"]:
-    return np.stack([found.n_broken == 0, found.n_wrong == 0, found.n_overlaps == 0, found.valid], axis=1)
+    counts = (found.n_broken, found.n_wrong, found.n_twisted, found.n_overlaps)
+    return np.stack([*(n == 0 for n in counts), found.valid], axis=1)
 
 
 def _rmsd(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " n_frames"]:

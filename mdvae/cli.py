@@ -306,6 +306,9 @@ def generate(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory to write; the ending says the format.")],
     n_frames: Annotated[int, typer.Option("-n", "--n-frames", help="How many conformations.")] = 1000,
+    prior: Annotated[
+        str, typer.Option(help="model: what it was trained with; aggregate_posterior: where the training frames are.")
+    ] = "model",
     restore: Restore = True,
     noise: Annotated[bool, typer.Option(help="Sample the likelihood instead of taking its mean.")] = False,
     seed: Seed = 0,
@@ -320,7 +323,7 @@ def generate(
     mdvae.trajectory.check_output(output)
 
     trained = mdvae.load(model)
-    trajectory = mdvae.generate(trained, n_frames, restore=restore, noise=noise, seed=seed)
+    trajectory = mdvae.generate(trained, n_frames, prior=prior, restore=restore, noise=noise, seed=seed)
     _save_conformations(mdvae, trained, trajectory, output, quiet)
 
 

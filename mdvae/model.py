@@ -147,6 +147,11 @@ class Coordinate(eqx.Module):
         """The same for a frame that is in its pose already."""
         return self.vae.encode(self.representation.to_features(frame))
 
+    def sample_from_data(self, posed: Frame, key_data: Array) -> Latent:
+        """Sample of the posterior of a posed frame; the key as plain numbers, which NumPy can hold."""
+        posterior = self.vae.encoder(self.representation.to_features(posed))
+        return posterior.sample(jax.random.wrap_key_data(key_data))
+
 
 class Decoder(eqx.Module):
     """Decode and represent: one latent point (latent_dim,) to a frame (n_atoms, dim) in the standard pose."""

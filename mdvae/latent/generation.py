@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Shaped
 from numpy.typing import ArrayLike
 
 from mdvae._chunks import in_chunks, map_rows
@@ -20,6 +20,8 @@ from mdvae.vae import SquaredError
 from mdvae.validity import check
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+Points = Float[np.ndarray, "n_frames latent_dim"]
+Keys = Shaped[Array, " n_frames"]
 
 # A fixed number of sweeps is enough for nearly all structures; the few others get as many again, up to this often.
 _MORE = 8
@@ -56,6 +58,7 @@ def generate(
     model: Model,
     n_frames: Whole,
     *,
+    prior: str = "model",
     restore: bool = True,
     noise: bool = False,
     key: Key | None = None,
@@ -67,6 +70,12 @@ def generate(
     ----------
     model : Model
     n_frames : int
+    prior : {"model", "aggregate_posterior"}
+        Where latent points come from. ``"model"``: the prior that the model was trained with. Encoded frames lie
+        elsewhere than it says, the more so the more dimensions there are; then the ensemble is off, though every
+        structure in it may be right. ``"aggregate_posterior"``: the mean of the posteriors of the training frames that
+        the model keeps, which is the prior that would have fitted them best (doi:10.48550/arXiv.1705.07120). Its
+        ensembles are the simulation's, and its structures near ones that the simulation has visited.
     restore : bool
         As for `decode`.
     noise : bool
@@ -84,21 +93,42 @@ def generate(
     Raises
     ------
     ValueError
-        For fewer than one frame, and for noise of a squared error, which states none.
+        For fewer than one frame, for a prior that is not known or needs training frames where there are none, and for
+        noise of a squared error, which states none.
     """
     if n_frames < 1:
         raise ValueError(f"expected at least 1 conformation to generate, got {n_frames}")
     n_frames = int(n_frames)
     if noise and isinstance(model.vae.likelihood, SquaredError):
         raise ValueError("noise=True needs a likelihood that states a noise; a squared error does not")
+    if prior not in _PRIORS:
+        raise ValueError(f"prior={prior!r} is not known; expected one of {', '.join(map(repr, _PRIORS))}")
     z_key, noise_key = jax.random.split(key_for("generate", seed) if key is None else key)
-    prior = model.vae.prior_distribution()
-    z = np.asarray(jax.vmap(prior.sample)(jax.random.split(z_key, n_frames)))
+    z = _PRIORS[prior](model, jax.random.split(z_key, n_frames))
     if not noise:
         return _conformations(model, decode_coordinates(model, z), restore)
     keys = np.asarray(jax.random.key_data(jax.random.split(noise_key, n_frames)))
     parts = [frames for _, frames in in_chunks(model.decoder.sample_from_data, z, keys)]
     return _conformations(model, np.concatenate(parts), restore)
+
+
+def _from_model(model: Model, keys: Keys) -> Points:
+    return np.asarray(jax.vmap(model.vae.prior_distribution().sample)(keys))
+
+
+def _from_posteriors(model: Model, keys: Keys) -> Points:
+    """Each from the posterior of a training frame."""
+    if model.data is None:
+        raise ValueError('prior="aggregate_posterior" needs a trained model: it is made of its training frames')
+    coordinate = model.coordinate
+    frames = model.data.frames
+    chosen = np.asarray(jax.random.randint(jax.random.fold_in(keys[0], 1), (len(keys),), 0, len(frames)))
+    plain = np.asarray(jax.random.key_data(keys))
+    parts = in_chunks(coordinate.sample_from_data, frames[chosen], plain)
+    return np.concatenate([z for _, z in parts])
+
+
+_PRIORS = {"model": _from_model, "aggregate_posterior": _from_posteriors}
 
 
 def reconstruct(model: Model, source: Any, *, restore: bool = True, **reading) -> Conformations:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mdvae
+from mdvae.latent.generation import _PRIORS
 from mdvae.restoration import Restorer, restore_frames
 from mdvae.validity import check
 
@@ -46,6 +47,37 @@ def test_generation_is_the_prior_through_the_decoder(trained):
     decoded = mdvae.decode(trained, z).xyz
     np.testing.assert_allclose(generated.mean(0), decoded.mean(0), atol=0.05)
     np.testing.assert_allclose(generated.std(0), decoded.std(0), atol=0.05)
+
+
+def test_the_aggregate_posterior_is_the_mean_of_posteriors(trained):
+    """Mean and spread of its points are those of the posteriors together; decoded, they are what is generated."""
+    n = 20_000
+    z = _PRIORS["aggregate_posterior"](trained, jax.random.split(jax.random.key(0), n))
+    features = trained.data.frames.reshape(len(trained.data.frames), -1)
+    posteriors = jax.vmap(trained.vae.encoder)(features)
+    mean, width = np.asarray(posteriors.mean), np.exp(posteriors.log_std)
+    spread = np.sqrt(mean.var(axis=0) + (width**2).mean(axis=0))
+    assert np.abs(spread - 1).max() > 0.05  # so that a standard normal would not pass
+    np.testing.assert_allclose(z.mean(axis=0), mean.mean(axis=0), atol=5 * spread.max() / np.sqrt(n))
+    np.testing.assert_allclose(z.std(axis=0), spread, rtol=0.03)
+    generated = mdvae.generate(trained, 4000, prior="aggregate_posterior", seed=3).xyz
+    decoded = mdvae.decode(trained, z[:4000]).xyz
+    np.testing.assert_allclose(generated.mean(0), decoded.mean(0), atol=0.05)
+    np.testing.assert_allclose(generated.std(0), decoded.std(0), atol=0.05)
+
+
+def test_the_aggregate_posterior_has_no_frames_twice_in_step(trained):
+    """Which frame and which noise are drawn apart: equal frames come with different noise."""
+    z = _PRIORS["aggregate_posterior"](trained, jax.random.split(jax.random.key(0), 2000))
+    assert len(np.unique(z, axis=0)) == 2000
+
+
+def test_a_prior_that_cannot_be_is_refused(trained, frames):
+    with pytest.raises(ValueError, match="prior='vamp' is not known; expected one of 'model', 'aggregate_posterior'"):
+        mdvae.generate(trained, 3, prior="vamp")
+    untrained = mdvae.build(frames, latent_dim=2, hidden=(8,))
+    with pytest.raises(ValueError, match="needs a trained model"):
+        mdvae.generate(untrained, 3, prior="aggregate_posterior")
 
 
 def test_noise_adds_the_width_of_the_likelihood(trained):

@@ -64,11 +64,11 @@ def test_pca_by_hand(evaluation, frames):
 
 
 def test_pca_with_fewer_frames_than_features(rng):
-    from mdvae.evaluation.reconstruction import _pca
+    from mdvae.evaluation.reconstruction import principal_components
 
     x = rng.normal(size=(10, 20, 3))
-    np.testing.assert_allclose(_pca(x, 9)(x), x, atol=1e-10)
-    wide, tall = _pca(x, 4)(x), _pca(np.concatenate([x] * 10), 4)(x)
+    np.testing.assert_allclose(principal_components(x, 9)(x), x, atol=1e-10)
+    wide, tall = principal_components(x, 4)(x), principal_components(np.concatenate([x] * 10), 4)(x)
     np.testing.assert_allclose(wide, tall, atol=1e-8)
 
 

@@ -15,6 +15,8 @@ from mdvae.latent.generation import decode_coordinates, restore_decoded
 from mdvae.model import Model
 from mdvae.validity import Validity, check
 
+Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+
 _ASPECTS = ("lengths", "centers", "torsions", "contacts", "valid")
 
 
@@ -112,16 +114,16 @@ def evaluate(model: Model, source: Any, **reading) -> Evaluation:
     """
     if model.data is None:
         raise ValueError("this model has not been trained")
-    project = _pca(model.data.frames, model.latent_dim)
+    project = principal_components(model.data.frames, model.latent_dim)
     columns: dict[str, list[np.ndarray]] = {"rmsd": [], "rmsd_raw": [], "rmsd_pca": [], "moved": []}
     found: dict[str, list[np.ndarray]] = {"frames": [], "decoded": [], "restored": []}
     squares = np.zeros(model.system.n_atoms)
     for chunk, z in encode_chunks(model, source, **reading):
         raw = decode_coordinates(model, z)
         restored, restoration = restore_decoded(model, raw)
-        columns["rmsd"].append(_rmsd(restored, chunk.coordinates))
-        columns["rmsd_raw"].append(_rmsd(raw, chunk.coordinates))
-        columns["rmsd_pca"].append(_rmsd(project(chunk.coordinates), chunk.coordinates))
+        columns["rmsd"].append(rmsd(restored, chunk.coordinates))
+        columns["rmsd_raw"].append(rmsd(raw, chunk.coordinates))
+        columns["rmsd_pca"].append(rmsd(project(chunk.coordinates), chunk.coordinates))
         columns["moved"].append(restoration.moved)
         squares += ((restored - chunk.coordinates) ** 2).sum(axis=(0, 2), dtype=np.float64)
         for name, frames in {"frames": chunk.coordinates, "decoded": raw, "restored": restored}.items():
@@ -144,11 +146,14 @@ def _aspects(found: Validity) -> Bool[np.ndarray, "n_frames n_aspects"]:
     return np.stack([*(n == 0 for n in counts), found.valid], axis=1)
 
 
-def _rmsd(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " n_frames"]:
+def rmsd(a: Coordinates, b: Coordinates) -> Float[np.ndarray, " n_frames"]:
+    """Root mean square deviation of each frame from its partner, as they stand."""
     return np.sqrt(((a - b) ** 2).sum(axis=2).mean(axis=1))
 
 
-def _pca(frames: Float[np.ndarray, "n_frames n_atoms dim"], n_components: int) -> Callable[[np.ndarray], np.ndarray]:
+def principal_components(
+    frames: Float[np.ndarray, "n_frames n_atoms dim"], n_components: int
+) -> Callable[[np.ndarray], np.ndarray]:
     """Projection of frames on the leading principal components of these."""
     flat = frames.reshape(len(frames), -1).astype(np.float64)
     mean = flat.mean(axis=0)

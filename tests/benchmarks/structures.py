@@ -3,6 +3,10 @@
     python tests/benchmarks/structures.py glu7 --latent-dim 2 16 --seeds 0 1 2
     python tests/benchmarks/structures.py glu7 --seeds 0 --options '{"representation": "internal"}'
 
+Clash: a pair four or more bonds apart closer than 0.2 nm (0.3 nm between Cα). Center: a signed volume more than five
+spreads off. Omega: a peptide bond, found by mdtraj, more than 30 degrees from both cis and trans. Aggregate: generated
+with prior="aggregate_posterior". Nearest: RMSD to the nearest training frame in the same pose, median.
+
 Systems: glu7, glu7-all, ala2, adk, polymer (from the folder of real trajectories: MDVAE_DATA, or ../shared/data), and
 hexane, which is made on the spot. One line a model, then the mean over seeds; options of `mdvae.build` and
 `mdvae.train`, and "noise", may be given as JSON with --options.
@@ -21,7 +25,7 @@ from scipy.spatial import KDTree
 from scipy.stats import wasserstein_distance
 
 import mdvae
-from mdvae.evaluation.reconstruction import _pca, _rmsd
+from mdvae.evaluation.reconstruction import principal_components, rmsd
 from mdvae.latent import encode_chunks
 from mdvae.latent.generation import decode_coordinates, restore_decoded
 from mdvae.local_geometry import contacts, distances, signed_volumes
@@ -29,7 +33,8 @@ from mdvae.validity import check
 
 DATA = Path(os.environ.get("MDVAE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 N_GENERATED = 10_000
-COLUMNS = ("bonds", "clash", "center", "valid")
+COLUMNS = ("bonds", "clash", "center", "omega", "valid")
+N_NEAREST = 1000
 
 
 def heavy(trajectory):
@@ -82,12 +87,12 @@ SYSTEMS = {
 }
 
 
-def judge(geometry, frames, clash):
-    """Shares of frames with every bond within five spreads, a clash, a wrong center; and that are valid by our check.
+def judge(model, frames, clash):
+    """Shares of frames with all bonds within five spreads, a clash, a wrong center, a twisted peptide bond; valid ones.
 
-    A clash is a pair four or more bonds apart that is closer than the given distance; a center is wrong if its signed
-    volume is more than five spreads off its mean (an inverted one is ten to twenty off).
+    An inverted center is ten to twenty spreads off.
     """
+    geometry = model.data.geometry
     bonded = geometry.separation == 1
     lengths = geometry.lengths
     bond = np.abs(distances(frames, geometry.pairs[bonded]) - lengths.mean[bonded]) < 5 * lengths.spread[bonded]
@@ -95,7 +100,22 @@ def judge(geometry, frames, clash):
     off = np.abs(volume - geometry.volumes.mean) > 5 * geometry.volumes.spread
     clashes = [len(contacts(KDTree(frame), clash, geometry.codes)) > 0 for frame in frames]
     valid = check(geometry, frames).valid
-    return dict(zip(COLUMNS, (bond.all(1).mean(), np.mean(clashes), off.any(1).mean(), valid.mean()), strict=True))
+    shares = bond.all(1).mean(), np.mean(clashes), off.any(1).mean(), twisted(model, frames), valid.mean()
+    return dict(zip(COLUMNS, shares, strict=True))
+
+
+def twisted(model, frames):
+    if frames.shape[2] == 2:
+        return 0.0
+    omega = md.compute_omega(md.Trajectory(frames, model.system.topology))[1]
+    return (np.abs(np.sin(omega)) > 0.5).any(axis=1).mean()
+
+
+def nearest(frames, training):
+    """Median RMSD to the nearest training frame, of some frames, in the pose that they share."""
+    some = frames[np.linspace(0, len(frames) - 1, min(N_NEAREST, len(frames))).astype(int)]
+    flat = [x.reshape(len(x), -1) for x in (some, training)]
+    return float(np.median(KDTree(flat[1]).query(flat[0])[0])) / np.sqrt(frames.shape[1])
 
 
 def marginals(frames, ends):
@@ -116,7 +136,6 @@ def measure(train, test, clash, latent_dim, seed, options):
     seconds = time.perf_counter() - started
     parts = list(encode_chunks(model, test))
     x, z = np.concatenate([chunk.coordinates for chunk, _ in parts]), np.concatenate([z for _, z in parts])
-    geometry = model.data.geometry
     raw = decode_coordinates(model, z)
     restored, restoration = restore_decoded(model, raw)
     noise = bool(options.get("noise"))
@@ -124,20 +143,26 @@ def measure(train, test, clash, latent_dim, seed, options):
     started = time.perf_counter()
     new, new_restoration = restore_decoded(model, new_raw)
     rate = len(new) / (time.perf_counter() - started)
+    drawn = {"prior": "aggregate_posterior", "noise": noise, "seed": seed}
+    from_data = mdvae.generate(model, N_GENERATED, **drawn).xyz[..., : x.shape[2]]
     alphas = [a.index for a in model.system.topology.atoms if a.name == "CA"]
     ends = (alphas[0], alphas[-1]) if len(alphas) > 1 else (0, x.shape[1] - 1)
-    project = _pca(frames.coordinates, latent_dim)
-    errors = {name: _rmsd(a, x).mean() for name, a in {"pca": project(x), "raw": raw, "restored": restored}.items()}
+    project = principal_components(frames.coordinates, latent_dim)
+    errors = {name: rmsd(a, x).mean() for name, a in {"pca": project(x), "raw": raw, "restored": restored}.items()}
     result = {**errors, "moved": restoration.moved.mean()}
     found = {"simulation": x, "decoded": raw, "dec.restored": restored, "generated": new_raw, "gen.restored": new}
+    found["aggregate"] = from_data
     for name, structures in found.items():
-        result |= {f"{name} {k}": v for k, v in judge(geometry, structures, clash).items()}
+        result |= {f"{name} {k}": v for k, v in judge(model, structures, clash).items()}
     reference, training = marginals(x, ends), marginals(frames.coordinates, ends)
     for name in ("rg", "ends"):
         against = {"floor": training, "raw": marginals(new_raw, ends), "restored": marginals(new, ends)}
+        against["aggregate"] = marginals(from_data, ends)
         result |= {f"W1 {name} {k}": wasserstein_distance(v[name], reference[name]) for k, v in against.items()}
         result[f"W1 {name} moved"] = wasserstein_distance(against["raw"][name], against["restored"][name])
         result[f"W1 {name} to training"] = wasserstein_distance(against["restored"][name], training[name])
+    for name, structures in {"held-out": x, "generated": new, "aggregate": from_data}.items():
+        result[f"nearest {name}"] = nearest(structures, frames.coordinates)
     result |= {"far": new_restoration.far.mean(), "restored/s": rate, "seconds": seconds}
     return result
 
@@ -147,17 +172,17 @@ def show(title, r, unit):
     print(f"{title}: held-out RMSD {name} PCA {factor * r['pca']:.3f}  raw {factor * r['raw']:.3f}  restored "
           f"{factor * r['restored']:.3f}  (moved {factor * r['moved']:.3f}); trained {r['seconds']:.0f} s, "
           f"{r['restored/s']:.0f} restored/s")  # fmt: skip
-    for kind in ("simulation", "decoded", "dec.restored", "generated", "gen.restored"):
+    for kind in ("simulation", "decoded", "dec.restored", "generated", "gen.restored", "aggregate"):
         print(f"    {kind:14s}" + "  ".join(f"{c} {100 * r[f'{kind} {c}']:6.2f} %" for c in COLUMNS))
     for name in ("rg", "ends"):
-        floor, raw, restored, training, moved = (
-            r[f"W1 {name} {k}"] for k in ("floor", "raw", "restored", "to training", "moved")
-        )
+        kinds = ("floor", "raw", "restored", "aggregate", "to training", "moved")
+        floor, raw, restored, aggregate, training, moved = (r[f"W1 {name} {k}"] for k in kinds)
         print(
             f"    W1 {name:5s} to held-out: floor {floor:.4f}  raw {raw:.4f}  restored {restored:.4f}  "
-            f"(to training {training:.4f}; raw to restored {moved:.4f})",
-            flush=True,
+            f"aggregate {aggregate:.4f}  (restored to training {training:.4f}; raw to restored {moved:.4f})"
         )
+    near = "  ".join(f"{k} {factor * r[f'nearest {k}']:.3f}" for k in ("held-out", "generated", "aggregate"))
+    print(f"    nearest training frame: {near}", flush=True)
 
 
 def main():

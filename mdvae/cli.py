@@ -1,5 +1,6 @@
 """The command line: arguments to one public call each."""
 
+import contextlib
 import enum
 import functools
 import logging
@@ -8,9 +9,9 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -73,6 +74,13 @@ class Likelihood(enum.StrEnum):
     low_rank_gaussian = "low_rank_gaussian"
     fixed_gaussian = "fixed_gaussian"
     squared_error = "squared_error"
+
+
+class Prior(enum.StrEnum):
+    """Where the latent points of generated structures come from."""
+
+    model = "model"
+    aggregate_posterior = "aggregate_posterior"
 
 
 class Method(enum.StrEnum):
@@ -187,43 +195,50 @@ def fit(
     """
     _check_output(output, [*sources, top])
     if figures is not None:
+        if figures.exists() and not figures.is_dir():
+            raise NotADirectoryError(f"--figures {figures} is a file; expected a folder")
         figures.mkdir(parents=True, exist_ok=True)
     mdvae = _engine()
+    if output.suffix in mdvae.trajectory.SAVE_FORMATS:
+        raise ValueError(f"{output} has the ending of a trajectory; a model file is named like {output.stem}.mdvae")
     _show_log(quiet)
-    model = mdvae.fit(
-        _one_or_many(sources),
-        top=top,
-        select=select,
-        atom_indices=None if atom_indices is None else _whole_numbers("--atom-indices", atom_indices),
-        stride=stride,
-        chunk=chunk,
-        length_unit=length_unit,
-        periodic=periodic,
-        center=center.value,
-        alignment=alignment.value,
-        representation=representation.value,
-        latent_dim=latent_dim,
-        hidden=_whole_numbers("--hidden", hidden),
-        activation=activation,
-        likelihood=None if likelihood is None else likelihood.value,
-        width=width,
-        rank=rank,
-        beta=beta,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        warmup_epochs=warmup_epochs,
-        strain_weight=strain_weight,
-        validation_fraction=validation_fraction,
-        patience=patience,
-        seed=seed,
-        figures=figures,
-        progress=not quiet,
-    )
+    with _interrupts() as interrupts:
+        model = mdvae.fit(
+            _one_or_many(sources),
+            top=top,
+            select=select,
+            atom_indices=None if atom_indices is None else _whole_numbers("--atom-indices", atom_indices),
+            stride=stride,
+            chunk=chunk,
+            length_unit=length_unit,
+            periodic=periodic,
+            center=center.value,
+            alignment=alignment.value,
+            representation=representation.value,
+            latent_dim=latent_dim,
+            hidden=_whole_numbers("--hidden", hidden),
+            activation=activation,
+            likelihood=None if likelihood is None else likelihood.value,
+            width=width,
+            rank=rank,
+            beta=beta,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            warmup_epochs=warmup_epochs,
+            strain_weight=strain_weight,
+            validation_fraction=validation_fraction,
+            patience=patience,
+            seed=seed,
+            figures=figures,
+            progress=not quiet,
+        )
     mdvae.save(model, output)
     _say(quiet, f"{model}\nwrote {output}" + (f", figures in {figures}" if figures else ""))
     if model.history is not None and model.history.interrupted:
         typer.echo(f"mdvae: {model.history.stopped}; the best model so far is in {output}", err=True)
+    if interrupts:
+        # Also where what was interrupted were figures, and the model is whole.
         raise typer.Exit(_INTERRUPTED)
 
 
@@ -249,8 +264,10 @@ def encode(
     mdvae = _engine()
 
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
-    n_frames = mdvae.write_latents(mdvae.load(model), _one_or_many(sources), output, **reading)
-    _say(quiet, f"wrote {output}: {n_frames} frames")
+    trained = mdvae.load(model)
+    with _working(quiet, "encoding"):
+        n_frames = mdvae.write_latents(trained, _one_or_many(sources), output, **reading)
+    _say(quiet, f"wrote {output}: {n_frames} frame{'s' * (n_frames != 1)}")
 
 
 @_verb
@@ -270,7 +287,9 @@ def decode(
     mdvae.trajectory.check_output(output)
 
     trained = mdvae.load(model)
-    trajectory = mdvae.decode(trained, mdvae.read_latents(latents), restore=restore)
+    z = mdvae.read_latents(latents)
+    with _working(quiet, f"decoding {len(z)} points"):
+        trajectory = mdvae.decode(trained, z, restore=restore)
     _save_conformations(mdvae, trained, trajectory, output, quiet)
 
 
@@ -297,7 +316,8 @@ def reconstruct(
 
     trained = mdvae.load(model)
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
-    trajectory = mdvae.reconstruct(trained, _one_or_many(sources), restore=restore, **reading)
+    with _working(quiet, "encoding and decoding"):
+        trajectory = mdvae.reconstruct(trained, _one_or_many(sources), restore=restore, **reading)
     _save_conformations(mdvae, trained, trajectory, output, quiet)
 
 
@@ -307,8 +327,8 @@ def generate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory to write; the ending says the format.")],
     n_frames: Annotated[int, typer.Option("-n", "--n-frames", help="How many conformations.")] = 1000,
     prior: Annotated[
-        str, typer.Option(help="model: what it was trained with; aggregate_posterior: where the training frames are.")
-    ] = "model",
+        Prior, typer.Option(help="Where latent points come from: the prior of the training, or near its frames.")
+    ] = Prior.model,
     restore: Restore = True,
     noise: Annotated[bool, typer.Option(help="Sample the likelihood instead of taking its mean.")] = False,
     seed: Seed = 0,
@@ -323,7 +343,8 @@ def generate(
     mdvae.trajectory.check_output(output)
 
     trained = mdvae.load(model)
-    trajectory = mdvae.generate(trained, n_frames, prior=prior, restore=restore, noise=noise, seed=seed)
+    with _working(quiet, f"generating {n_frames} structures"):
+        trajectory = mdvae.generate(trained, n_frames, prior=prior.value, restore=restore, noise=noise, seed=seed)
     _save_conformations(mdvae, trained, trajectory, output, quiet)
 
 
@@ -353,21 +374,25 @@ def minimize(
     mdvae.trajectory.check_output(output)
 
     trained = mdvae.load(model)
-    result = mdvae.minimize(
-        trained,
-        mdvae.observables.by_name(observable, masses=trained.system.masses),
-        n_starts=n_starts,
-        n_steps=n_steps,
-        restore=restore,
-        method=method.value,
-        seed=seed,
-    )
+    with _working(quiet, f"searching from {n_starts} starts"):
+        result = mdvae.minimize(
+            trained,
+            mdvae.observables.by_name(observable, masses=trained.system.masses),
+            n_starts=n_starts,
+            n_steps=n_steps,
+            restore=restore,
+            method=method.value,
+            seed=seed,
+        )
     _say(quiet, str(result))
     if not result.found:
-        raise ValueError(
-            f"no valid structure was found, so {output} was not written; try more starts, a larger latent_dim or a "
-            "smaller beta, and see 'mdvae evaluate' for how well this model reconstructs"
+        advice = (
+            "try more starts, a larger latent_dim or a smaller beta, and see 'mdvae evaluate' for how well this model "
+            "reconstructs"
         )
+        if not restore:
+            advice = "the decoder's own structures are seldom valid; leave out --no-restore"
+        raise ValueError(f"no valid structure was found, so {output} was not written; {advice}")
     mdvae.save_trajectory(result.trajectory, output, unit=trained.system.unit)
     _say(quiet, f"wrote {output}")
 
@@ -393,7 +418,9 @@ def evaluate(
     mdvae = _engine()
 
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
-    report = mdvae.evaluate(mdvae.load(model), _one_or_many(sources), **reading)
+    trained = mdvae.load(model)
+    with _working(quiet, "encoding, decoding and judging"):
+        report = mdvae.evaluate(trained, _one_or_many(sources), **reading)
     _say(quiet, str(report))
     if output is not None:
         report.save(output)
@@ -442,6 +469,39 @@ def _engine() -> ModuleType:
     finally:
         signal.signal(signal.SIGINT, usual)
     return mdvae
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Ctrl-C as usual, and a note of it for those who are not told: a library may keep it to itself."""
+    noted: list[int] = []
+    usual = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    if usual is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+@contextlib.contextmanager
+def _working(quiet: bool, text: str) -> Iterator[None]:
+    """That something goes on, and for how long, in a line that goes away; on a terminal only."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn(text), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task("", total=None)
+        yield
 
 
 def _leave(*_) -> None:

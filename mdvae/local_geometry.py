@@ -35,8 +35,8 @@ _TWO_STATES = 3.0
 _SMALLEST_SPREAD = 0.002
 # Bonds that spread by more than this share of their mean are soft.
 _SOFT_LENGTH = 0.1
-# Restored lengths lie within this many spreads of the mean; lengths that are further off than that many are broken.
-_USUAL_SPREADS, _BROKEN_SPREADS = 1.0, 5.0
+# Held lengths that are more spreads off than that are broken.
+_BROKEN_SPREADS = 5.0
 # Particles with soft bonds now and then come as close as they please, and a search for compact structures goes right
 # there. What two of three training frames keep is then the limit that a search has to keep as well.
 _USUAL_FRAMES = 1 / 3
@@ -71,10 +71,9 @@ class Statistics:
     largest: Float[np.ndarray, " n"]
     held: Bool[np.ndarray, " n"]
 
-    @property
-    def usual(self) -> Bounds:
-        """Two spreads around the mean where held, the range of the data elsewhere; (n, 2)."""
-        near = np.stack([self.mean - _USUAL_SPREADS * self.spread, self.mean + _USUAL_SPREADS * self.spread], axis=1)
+    def within(self, n_spreads: float) -> Bounds:
+        """So many spreads around the mean where held, the range of the data elsewhere; (n, 2)."""
+        near = np.stack([self.mean - n_spreads * self.spread, self.mean + n_spreads * self.spread], axis=1)
         return np.where(self.held[:, None], near, self._range)
 
     @property

@@ -137,7 +137,8 @@ def fit(
     model = dataclasses.replace(model, settings=model.settings | {"reading": str(frames.report)})
     if figures is not None:
         try:
-            draw_figures(model, frames, figures)
+            with _status(progress, "drawing figures"):
+                draw_figures(model, frames, figures)
         except (OSError, KeyboardInterrupt) as error:
             # A picture is not worth a trained model.
             warnings.warn(f"not all figures could be drawn in {figures}: {str(error) or 'interrupted'}", stacklevel=2)
@@ -146,12 +147,19 @@ def fit(
 
 @contextlib.contextmanager
 def _counting(enabled: bool) -> Iterator[Callable[[int], None]]:
-    """Frames read so far, in a line that goes away; nothing where standard error is not a terminal."""
+    """Frames read so far."""
+    with _status(enabled, "reading") as say:
+        yield lambda n_frames: say(f"reading and aligning: {n_frames} frames")
+
+
+@contextlib.contextmanager
+def _status(enabled: bool, text: str) -> Iterator[Callable[[str], None]]:
+    """What goes on, in a line that goes away; nothing where standard error is not a terminal."""
     if not (enabled and sys.stderr.isatty()):
-        yield lambda n_frames: None
+        yield lambda text: None
         return
-    with Console(stderr=True).status("reading") as status:
-        yield lambda n_frames: status.update(f"reading and aligning: {n_frames} frames")
+    with Console(stderr=True).status(text) as status:
+        yield status.update
 
 
 def draw_figures(

@@ -59,9 +59,11 @@ class Restorer(eqx.Module):
     Parameters
     ----------
     geometry : LocalGeometry
-    usual : bool
-        Aim at the usual range of lengths and volumes, and a little more than the closest approach; False: at the bare
-        limits that `validity` allows.
+    n_spreads : float, optional
+        Held lengths and volumes end within so many spreads of their mean; as far off as they are on average, if left
+        out. Where all that they ask cannot be had at once, more is easier to reach.
+    bare : bool
+        Aim at no more than `validity` asks: the very limits of the data, for lengths, volumes and contacts.
     n_rounds : int
         Rounds of sweeps. Fewer are for a search, whose answer is restored once more.
     """
@@ -79,13 +81,15 @@ class Restorer(eqx.Module):
     reach: float = eqx.field(static=True)
     n_rounds: int = eqx.field(static=True)
 
-    def __init__(self, geometry: LocalGeometry, *, usual: bool = True, n_rounds: int = _ROUNDS) -> None:
+    def __init__(
+        self, geometry: LocalGeometry, *, n_spreads: float = 1.0, bare: bool = False, n_rounds: int = _ROUNDS
+    ) -> None:
         n_atoms = len(geometry.kinds)
         self.n_rounds = n_rounds
-        margin = _MARGIN if usual else 0.0
+        margin = 0.0 if bare else _MARGIN
 
         def bounds(statistics: Statistics) -> np.ndarray:
-            limits = statistics.usual if usual else statistics.allowed
+            limits = statistics.allowed if bare else statistics.within(n_spreads)
             return _drawn_in(limits, np.where(statistics.held, 0.0, margin))
 
         lengths = bounds(geometry.lengths)
@@ -101,7 +105,7 @@ class Restorer(eqx.Module):
         self.sizes = _colored(fours, _sizes(geometry), n_atoms)[1][:, :, 1]
         self.near = jnp.asarray(_partners(geometry.pairs, n_atoms))
         self.kinds = jnp.asarray(geometry.kinds, jnp.int32)
-        closest = np.maximum(geometry.touching, (1 + margin) * geometry.closest) if usual else geometry.closest
+        closest = geometry.closest if bare else np.maximum(geometry.touching, (1 + margin) * geometry.closest)
         self.closest = jnp.asarray(closest, jnp.float32)
         self.reach = float(closest.max(initial=0.0))
 

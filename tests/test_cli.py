@@ -226,15 +226,15 @@ MISTAKES = {
     "two identical frames": (("fit", "{files}/twice.npy", *OUT), "2 frames are too few to train on"),
     "NaN coordinates": (
         ("fit", "{files}/nan.npy", *OUT),
-        "NaN or infinite coordinates in 1 frames, the first is frame 7",
+        "NaN or infinite coordinates in 1 frame, the first is frame 7",
     ),
     "infinite coordinates": (
         ("fit", "{files}/infinite.npy", *OUT),
-        "NaN or infinite coordinates in 1 frames, the first is frame 8",
+        "NaN or infinite coordinates in 1 frame, the first is frame 8",
     ),
     "NaN coordinates to encode": (
         ("encode", "{files}/chain.mdvae", "{files}/nan.npy", "-o", "z.npy"),
-        "NaN or infinite coordinates in 1 frames, the first is frame 7",
+        "NaN or infinite coordinates in 1 frame, the first is frame 7",
     ),
     "all atoms at one point": (("fit", "{files}/point.npy", *OUT), "all atoms lie on one point in every frame"),
     "collinear atoms": (

@@ -105,7 +105,7 @@ def test_usual_is_within_allowed_and_the_data_are_as_well(hexane):
     lengths = fit_local_geometry(*hexane).lengths
     assert lengths.held.any()
     assert not lengths.held.all()
-    for low, high in (lengths.usual.T, (lengths.smallest, lengths.largest)):
+    for low, high in (lengths.within(1).T, (lengths.smallest, lengths.largest)):
         assert np.all(lengths.allowed[:, 0] <= low)
         assert np.all(high <= lengths.allowed[:, 1])
 
@@ -116,7 +116,7 @@ def test_usual_is_within_allowed_and_the_data_are_as_well(hexane):
 def test_a_stiff_bond_is_held_within_spreads_of_its_mean(rng):
     lengths = dimers(0.15 + 0.003 * rng.normal(size=5000)).lengths
     assert lengths.held.all()
-    np.testing.assert_allclose(lengths.usual, [[0.147, 0.153]], atol=5e-4)
+    np.testing.assert_allclose(lengths.within(1), [[0.147, 0.153]], atol=5e-4)
     np.testing.assert_allclose(lengths.allowed, [[0.135, 0.165]], atol=2e-3)
 
 
@@ -124,8 +124,8 @@ def test_a_soft_bond_has_its_range(rng):
     values = rng.uniform(0.5, 1.5, size=200)
     lengths = dimers(values).lengths
     assert not lengths.held.any()
-    np.testing.assert_allclose(lengths.usual, [[values.min(), values.max()]])
-    np.testing.assert_array_equal(lengths.allowed, lengths.usual)
+    np.testing.assert_allclose(lengths.within(1), [[values.min(), values.max()]])
+    np.testing.assert_array_equal(lengths.allowed, lengths.within(1))
 
 
 def test_two_states_are_no_mean_and_spread(rng):
@@ -148,7 +148,7 @@ ROUNDING = {
 def test_a_constrained_bond_is_held_however_a_file_rounds_it(case):
     lengths = dimers(0.1 + ROUNDING[case]).lengths
     assert lengths.held.all()
-    np.testing.assert_allclose(lengths.usual, [[0.1 - 2e-4, 0.1 + 2e-4]], rtol=1e-4)
+    np.testing.assert_allclose(lengths.within(1), [[0.1 - 2e-4, 0.1 + 2e-4]], rtol=1e-4)
 
 
 def stars(heights, rng, noise=0.002):

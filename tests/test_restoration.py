@@ -55,7 +55,7 @@ def test_frames_within_the_usual_range_come_out_as_they_went_in(hexane):
     pentane = hexane[0][:, :5], hexane[1][:4]
     geometry = geometry_of(pentane)
     lengths, apart = (distances(pentane[0], pairs) for pairs in (geometry.pairs, np.array([[0, 4]])))
-    low, high = geometry.lengths.usual.T
+    low, high = geometry.lengths.within(1).T
     # Soft lengths end 3 % inside their bounds, and so do contacts that are not nearer than usual.
     room = np.where(geometry.lengths.held, 0, 0.03) * (high - low)
     typical = ((lengths > low + room) & (lengths < high - room)).all(axis=1)
@@ -102,7 +102,7 @@ def nearest(geometry, raw):
     """The nearest frame with lengths in the usual range and no contacts, by sequential quadratic programming."""
     n_atoms = len(raw)
     apart = np.array([(i, j) for i in range(n_atoms) for j in range(i + 4, n_atoms)])
-    low, high = geometry.lengths.usual.T
+    low, high = geometry.lengths.within(1).T
     limits = geometry.closest[geometry.kinds[apart[:, 0]], geometry.kinds[apart[:, 1]]]
 
     def room(x):
@@ -206,7 +206,7 @@ def test_both_ways_to_aim(hexane):
     """At the bare limits of the judge less is moved than at the usual range."""
     geometry = geometry_of(hexane)
     raw = jnp.asarray(shaken(hexane[0][:50], 0.015))
-    bare, usual = (moved(np.asarray(Restorer(geometry, usual=usual)(raw)), raw) for usual in (False, True))
+    bare, usual = (moved(np.asarray(Restorer(geometry, bare=bare)(raw)), raw) for bare in (True, False))
     assert bare.mean() < usual.mean()
 
 
@@ -356,7 +356,7 @@ def middle():
 def test_strain_is_zero_inside_and_by_hand_outside():
     """Half the squares of relative violations, in units of 2 %."""
     geometry, frame = middle()
-    restorer = Restorer(geometry, usual=False)
+    restorer = Restorer(geometry, bare=True)
     cases = {
         0.0: frame,
         (0.1 / 1.1 / 0.02) ** 2 / 2: frame.at[1, 0].set(1.2),
@@ -379,7 +379,7 @@ def test_strain_of_a_torsion_by_hand(butanes, rng):
     geometry = fit_local_geometry(butanes(180 + 8 * rng.normal(size=2000)), BUTANE)
     frames = butanes([180, 140])
     volume = np.linalg.det(np.diff(frames[1], axis=0))
-    beyond = np.abs(volume - np.clip(volume, *geometry.twists.usual[0]))
+    beyond = np.abs(volume - np.clip(volume, *geometry.twists.within(1)[0]))
     lengths = dataclasses.replace(
         geometry.lengths,
         held=~geometry.lengths.held,
@@ -398,7 +398,7 @@ def test_strain_of_a_center_by_hand(chiral):
     bound = geometry.volumes.allowed[0][np.argmin(np.abs(geometry.volumes.allowed[0]))]
     bonds = np.linalg.norm(chiral[0][:, [1, 3, 5]] - chiral[0][:, [2]], axis=-1).mean(axis=0)
     expected = ((bound - volumes) / bonds.prod() / 0.02) ** 2 / 2
-    np.testing.assert_allclose(Restorer(geometry, usual=False).strain(mirrored), expected, rtol=1e-3)
+    np.testing.assert_allclose(Restorer(geometry, bare=True).strain(mirrored), expected, rtol=1e-3)
 
 
 def test_whatever_has_no_strain_is_valid(disturbed):
@@ -406,7 +406,7 @@ def test_whatever_has_no_strain_is_valid(disturbed):
     geometry, raw = disturbed
     restored = restore_frames(Restorer(geometry), raw)
     way = np.concatenate([restored + t * (raw - restored) for t in (0.0, 0.05, 0.1, 0.3, 1.0)])
-    relaxed = np.asarray(Restorer(geometry, usual=False).strain(jnp.asarray(way))) == 0
+    relaxed = np.asarray(Restorer(geometry, bare=True).strain(jnp.asarray(way))) == 0
     assert 5 < relaxed.sum() < 95
     assert check(geometry, way).valid[relaxed].all()
 
@@ -427,7 +427,7 @@ def crowd(dim):
 @pytest.mark.parametrize("dim", [2, 3])
 def test_cells_find_the_contacts_that_a_tree_finds(dim):
     geometry, frame = crowd(dim)
-    restorer = Restorer(geometry, usual=False)
+    restorer = Restorer(geometry, bare=True)
     assert len(frame) > 9 * restoration._COLUMN
     partners, limits = (np.asarray(x)[..., 0] for x in restorer._contacts(jnp.asarray(frame)[..., None]))
     apart = np.linalg.norm(frame[:, None] - frame[partners], axis=-1)

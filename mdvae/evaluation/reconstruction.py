@@ -73,7 +73,7 @@ class Evaluation:
     def __str__(self) -> str:
         factor, unit = (10.0, "Å") if self.unit == "nm" else (1.0, "reduced units")
         lines = [
-            f"{len(self.rmsd)} frames, {self.latent_dim} latent dimensions",
+            f"{len(self.rmsd)} frame{'s' * (len(self.rmsd) != 1)}, {self.latent_dim} latent dimensions",
             f"{'reconstruction RMSD (' + unit + ')':32s}{'mean':>9s}{'median':>9s}{'95 %':>9s}",
         ]
         rows = {"decoded and restored": self.rmsd, "decoded": self.rmsd_raw, "PCA of the same size": self.rmsd_pca}

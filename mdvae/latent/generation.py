@@ -23,8 +23,9 @@ Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 Points = Float[np.ndarray, "n_frames latent_dim"]
 Keys = Shaped[Array, " n_frames"]
 
-# A fixed number of sweeps is enough for nearly all structures; the few others get as many again, up to this often.
-_MORE = 8
+# A fixed number of sweeps is enough for nearly all structures; the few others get as many again, up to this often, and
+# more room: in tight places not everything can be as near its mean as is usual.
+_MORE, _ROOM = 8, 3.0
 
 
 def decode(model: Model, z: ArrayLike, *, restore: bool = True) -> Conformations:
@@ -199,14 +200,14 @@ def restore_decoded(
     """
     assert model.data is not None
     geometry = model.data.geometry if geometry is None else geometry
-    restorer = Restorer(geometry)
-    restored = restore_frames(restorer, raw)
+    restored = restore_frames(Restorer(geometry), raw)
     valid = check(geometry, restored).valid
+    roomy = Restorer(geometry, n_spreads=_ROOM)
     for _ in range(_MORE):
         again = np.flatnonzero(~valid)
         if not len(again):
             break
-        restored[again] = restore_frames(restorer, restored[again])
+        restored[again] = restore_frames(roomy, restored[again])
         valid[again] = check(geometry, restored[again]).valid
     # Contacts and lengths move atoms by equal shares; the pose is centered by its own weights, masses as a rule.
     weights = np.asarray(model.alignment.weights)
@@ -222,7 +223,7 @@ def _conformations(model: Model, raw: Coordinates, restore: bool, time: np.ndarr
     if not restoration.valid.all() or restoration.far.any():
         warnings.warn(
             f"of {len(raw)} structures {np.sum(~restoration.valid)} are still not valid once restored, and "
-            f"{restoration.far.sum()} were moved further than the data's thermal spread; .restoration says which",
+            f"{restoration.far.sum()} were moved further than the data's thermal spread",
             stacklevel=3,
         )
     return to_trajectory(model.system, restored, time, restoration)

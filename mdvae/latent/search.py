@@ -269,7 +269,7 @@ class _Problem(eqx.Module):
             decoder=model.decoder,
             observable=observable,
             restorer=Restorer(strict, n_rounds=_ROUNDS) if restore else None,
-            limits=Restorer(strict, usual=False),
+            limits=Restorer(strict, bare=True),
             center=jnp.asarray(center),
             spread=jnp.asarray(spread),
             value_mean=jnp.asarray(values.mean()),

@@ -51,7 +51,8 @@ class Report:
 
     def __str__(self) -> str:
         trajectories = "1 trajectory" if self.n_trajectories == 1 else f"{self.n_trajectories} trajectories"
-        lines = [f"{self.n_frames} frames of {self.n_atoms} atoms from {trajectories}"]
+        frames = "1 frame" if self.n_frames == 1 else f"{self.n_frames} frames"
+        lines = [f"{frames} of {self.n_atoms} atoms from {trajectories}"]
         if self.n_made_whole:
             lines.append(f"molecules made whole across the periodic box in {self.n_made_whole} frames")
         unit = "nm" if self.unit == "nm" else "reduced units"

@@ -361,7 +361,7 @@ def _check_finite(
         return
     n_bad = int(bad.sum()) + sum(int(np.sum(~np.isfinite(r.positions).all(axis=(1, 2)))) for r in rest)
     raise ValueError(
-        f"{name}: NaN or infinite coordinates in {n_bad} frames, the first is frame {numbers[bad][0]} "
+        f"{name}: NaN or infinite coordinates in {n_bad} frame{'s' * (n_bad != 1)}, the first is frame {numbers[bad][0]} "
         "(counted from 0); remove these frames, or choose other atoms"
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 import mdvae
 from mdvae import cli
+from mdvae.validity import check
 
 
 @pytest.fixture
@@ -103,13 +104,14 @@ def test_all_verbs_one_after_another(run, files, tmp_path):
         ("decode", "run.mdvae", "z.npy", "-o", "raw.dcd", "--no-restore"): "raw.dcd",
         ("reconstruct", "run.mdvae", files / "chain.xtc", "-o", "same.dcd"): "same.dcd",
         ("generate", "run.mdvae", "-n", "7", "-o", "new.xtc"): "new.xtc",
+        ("generate", "run.mdvae", "-n", "7", "-o", "near.dcd", "--prior", "aggregate_posterior"): "near.dcd",
         ("evaluate", "run.mdvae", files / "chain.xtc", "-o", "e.json"): "e.json",
     }.items():
         code, out, err = run(*command)
         assert (code, err) == (0, ""), command
         assert out.strip()
         assert made is None or (tmp_path / made).exists()
-        assert (" restored: moved by " in out) == (made in ("again.dcd", "same.dcd", "new.xtc"))
+        assert (" restored: moved by " in out) == (made in ("again.dcd", "same.dcd", "new.xtc", "near.dcd"))
     assert np.load(tmp_path / "z.npy").shape == (300, 2)
     top = md.load_topology(str(files / "chain.pdb"))
     again, same, raw = (md.load(str(tmp_path / f"{name}.dcd"), top=top).xyz for name in ("again", "same", "raw"))
@@ -169,6 +171,14 @@ def test_help(run, verb):
 TOP = ("--top", "{files}/chain.pdb")
 OUT = ("-o", "m.mdvae")
 MISTAKES = {
+    "a trajectory's ending for a model": (
+        ("fit", "{files}/chain.npy", "-o", "run.xtc"),
+        "run.xtc has the ending of a trajectory; a model file is named like run.mdvae",
+    ),
+    "a file for figures": (
+        ("fit", "{files}/chain.npy", "-o", "m.mdvae", "--figures", "{files}/chain.npy"),
+        "is a file; expected a folder",
+    ),
     "missing file": (("fit", "nope.xtc", "-o", "m.mdvae"), "nope.xtc does not exist"),
     "directory": (("fit", "{files}", "-o", "m.mdvae"), "is a directory"),
     "no topology": (("fit", "{files}/chain.xtc", "-o", "m.mdvae"), "holds no topology"),
@@ -306,6 +316,25 @@ def test_interrupt_before_training_writes_nothing(run, files, monkeypatch, tmp_p
     code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", *FIT)
     assert (code, err) == (130, "mdvae: interrupted; nothing is left half-written\n")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_interrupt_in_figures_keeps_the_model(run, files, monkeypatch, tmp_path):
+    monkeypatch.setattr("mdvae.pipeline.draw_figures", lambda *_: signal.raise_signal(signal.SIGINT))
+    code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", *FIT, "--figures", "figures")
+    assert code == 130
+    assert err == "mdvae: warning: not all figures could be drawn in figures: interrupted\n"
+    assert not mdvae.load(tmp_path / "m.mdvae").history.interrupted
+
+
+def test_a_search_without_restoring_gets_its_own_advice(run, files, trained, monkeypatch):
+    monkeypatch.setattr("mdvae.latent.search.check", lambda geometry, x: check(geometry, np.full_like(x, np.nan)))
+    command = ("minimize", files / "chain.mdvae", "-o", "c.pdb", "--n-starts", "2", "--n-steps", "2", "--quiet")
+    for options, advice in {(): "try more starts", ("--no-restore",): "leave out --no-restore"}.items():
+        code, _, err = run(*command, *options)
+        assert code == 1
+        assert "no valid structure was found, so c.pdb was not written; " in err
+        assert advice in err
 
 
 def test_a_full_disk_leaves_nothing(run, files, monkeypatch, tmp_path):

@@ -23,9 +23,9 @@ Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 Points = Float[np.ndarray, "n_frames latent_dim"]
 Keys = Shaped[Array, " n_frames"]
 
-# A fixed number of sweeps is enough for nearly all structures; the few others get as many again, up to this often, and
-# more room: in tight places not everything can be as near its mean as is usual.
-_MORE, _ROOM = 8, 3.0
+# A fixed number of sweeps is enough for nearly all structures; the few others get as many again, and more room each
+# time, in spreads: in tight places not everything can be as near its mean as is usual.
+_MORE_ROOM = (2.0, 3.0, 3.0, 4.0)
 
 
 def decode(model: Model, z: ArrayLike, *, restore: bool = True) -> Conformations:
@@ -202,12 +202,11 @@ def restore_decoded(
     geometry = model.data.geometry if geometry is None else geometry
     restored = restore_frames(Restorer(geometry), raw)
     valid = check(geometry, restored).valid
-    roomy = Restorer(geometry, n_spreads=_ROOM)
-    for _ in range(_MORE):
+    for n_spreads in _MORE_ROOM:
         again = np.flatnonzero(~valid)
         if not len(again):
             break
-        restored[again] = restore_frames(roomy, restored[again])
+        restored[again] = restore_frames(Restorer(geometry, n_spreads=n_spreads), restored[again])
         valid[again] = check(geometry, restored[again]).valid
     # Contacts and lengths move atoms by equal shares; the pose is centered by its own weights, masses as a rule.
     weights = np.asarray(model.alignment.weights)

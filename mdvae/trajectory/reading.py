@@ -360,8 +360,9 @@ def _check_finite(
     if not bad.any():
         return
     n_bad = int(bad.sum()) + sum(int(np.sum(~np.isfinite(r.positions).all(axis=(1, 2)))) for r in rest)
+    count = "1 frame" if n_bad == 1 else f"{n_bad} frames"
     raise ValueError(
-        f"{name}: NaN or infinite coordinates in {n_bad} frame{'s' * (n_bad != 1)}, the first is frame {numbers[bad][0]} "
+        f"{name}: NaN or infinite coordinates in {count}, the first is frame {numbers[bad][0]} "
         "(counted from 0); remove these frames, or choose other atoms"
     )
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import mdvae
-from mdvae.latent.generation import _PRIORS
+from mdvae.latent.generation import _PRIORS, restore_decoded
+from mdvae.local_geometry import fit_local_geometry
+from mdvae.model import TrainingData
 from mdvae.restoration import Restorer, restore_frames
 from mdvae.validity import check
 
@@ -152,6 +154,21 @@ def test_slices_do_not_say_what_was_restored(trained):
 def test_an_untrained_model_restores_nothing(frames):
     model = mdvae.build(frames, latent_dim=3, hidden=(8,))
     assert mdvae.generate(model, 3).restoration is None
+
+
+def test_where_not_all_can_be_near_its_mean_there_is_more_room(rng):
+    """Three beads, bonds of 1.00 and 2.25 from end to end, spreads of 0.03: that can be only three spreads off."""
+    x = np.cumsum(np.concatenate([np.zeros((500, 1)), 1 + 0.03 * rng.normal(size=(500, 2))], axis=1), axis=1)
+    x = np.stack([x, np.zeros_like(x)], axis=-1).astype(np.float32)
+    geometry = fit_local_geometry(x, np.array([[0, 1], [1, 2]]))
+    ends = geometry.separation == 2
+    values = {"mean": 2.25, "spread": 0.03, "smallest": 2.25, "largest": 2.25}
+    lengths = {name: np.where(ends, value, getattr(geometry.lengths, name)) for name, value in values.items()}
+    geometry = dataclasses.replace(geometry, lengths=dataclasses.replace(geometry.lengths, **lengths))
+    model = mdvae.build(mdvae.read(x, length_unit="reduced", alignment="none"), latent_dim=1, hidden=(4,))
+    model = dataclasses.replace(model, data=TrainingData(x, len(x), geometry))
+    assert not check(geometry, restore_frames(Restorer(geometry), x)).valid.any()
+    assert restore_decoded(model, x)[1].valid.all()
 
 
 def test_what_cannot_be_restored_is_counted(trained):

@@ -17,8 +17,8 @@ from mdvae.networks import MLPDecoder, MLPEncoder
 from mdvae.representations import (
     AbstractRepresentation,
     Cartesian,
+    FeatureStatistics,
     Internal,
-    Statistics,
     feature_statistics,
     references,
 )
@@ -43,7 +43,8 @@ class TrainingData:
     n_frames : int
         How many there were, the held-out ones included.
     geometry : LocalGeometry
-        Statistics of bonds, angles, centers and contacts, from all of them: what decoded frames are restored to.
+        Statistics of bonds, angles, centers, torsions and contacts, from all of them: what decoded frames are restored
+        to.
     """
 
     frames: Float[np.ndarray, "n_kept n_atoms dim"]
@@ -207,7 +208,7 @@ def build(frames: Frames, *, key: Key | None = None, seed: Whole = 0, **spec) ->
     # Positions share one unit, and their larger motions shall count for more; other features each have their own.
     cartesian = isinstance(representation, Cartesian)
     statistics = (
-        Statistics(mean.reshape(-1), spread, spread)
+        FeatureStatistics(mean.reshape(-1), spread, spread)
         if cartesian
         else feature_statistics(representation, frames.coordinates)
     )
@@ -234,7 +235,7 @@ def assemble(
     system: System,
     key: Key,
     representation: AbstractRepresentation | None = None,
-    statistics: Statistics | None = None,
+    statistics: FeatureStatistics | None = None,
 ) -> Model:
     """Model of the shape that a spec describes, with fresh weights.
 
@@ -245,7 +246,7 @@ def assemble(
     key : PRNG key
     representation : AbstractRepresentation, optional
         The one that the spec names; one without content, to be filled, if left out.
-    statistics : Statistics, optional
+    statistics : FeatureStatistics, optional
         Of the features; mean zero and deviation one if left out.
 
     Returns
@@ -255,7 +256,7 @@ def assemble(
     representation = _representation(spec) if representation is None else representation
     if statistics is None:
         one = 1.0 if isinstance(representation, Cartesian) else np.ones(spec.n_features)
-        statistics = Statistics(np.zeros(spec.n_features), one, one)
+        statistics = FeatureStatistics(np.zeros(spec.n_features), one, one)
     encoder_key, decoder_key = jax.random.split(key)
     values = statistics.mean, statistics.deviation, statistics.unit
     mean, deviation, unit = (jnp.asarray(value, jnp.float32) for value in values)

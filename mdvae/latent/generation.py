@@ -36,9 +36,9 @@ def decode(model: Model, z: ArrayLike, *, restore: bool = True) -> Conformations
     model : Model
     z : (n_frames, latent_dim)
     restore : bool
-        Move each decoded structure to the nearest one with the bonds, angles, centers and contacts of the training
-        data (see `mdvae.restoration`). False: what the decoder says, which for a flexible molecule is an average of
-        structures and no structure. An untrained model knows no such data, and restores nothing.
+        Move each decoded structure to the nearest one with the bonds, angles, centers, stiff torsions and contacts of
+        the training data (see `mdvae.restoration`). False: what the decoder says, which for a flexible molecule is an
+        average of structures and no structure. An untrained model knows no such data, and restores nothing.
 
     Returns
     -------

@@ -72,8 +72,8 @@ class Minimum:
     z : (n_starts, latent_dim)
         Where those structures are.
     valid : (n_starts,)
-        Lengths, centers and contacts within the strict limits of the training data (see `LocalGeometry.strict`), and z
-        where 99 % of the encoded frames lie.
+        Lengths, centers, torsions and contacts within the strict limits of the training data (see
+        `LocalGeometry.strict`), and z where 99 % of the encoded frames lie.
     paths : (n_starts, n_steps)
         Observable along the way, valid or not.
     candidates : mdtraj.Trajectory

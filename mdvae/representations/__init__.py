@@ -3,7 +3,7 @@
 from mdvae.representations.base import AbstractRepresentation
 from mdvae.representations.cartesian import Cartesian
 from mdvae.representations.internal import Internal
-from mdvae.representations.statistics import Statistics, feature_statistics
+from mdvae.representations.statistics import FeatureStatistics, feature_statistics
 from mdvae.representations.tree import references
 
-__all__ = ["AbstractRepresentation", "Cartesian", "Internal", "Statistics", "feature_statistics", "references"]
+__all__ = ["AbstractRepresentation", "Cartesian", "FeatureStatistics", "Internal", "feature_statistics", "references"]

@@ -14,7 +14,7 @@ _SMALLEST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class FeatureStatistics:
     """What networks and likelihood have to know about the size of features, in the features' units.
 
     Parameters
@@ -34,7 +34,7 @@ class Statistics:
 
 def feature_statistics(
     representation: AbstractRepresentation, coordinates: Float[np.ndarray, "n_frames n_atoms dim"]
-) -> Statistics:
+) -> FeatureStatistics:
     """Statistics of features of which each has a deviation of its own.
 
     Parameters
@@ -44,7 +44,7 @@ def feature_statistics(
 
     Returns
     -------
-    Statistics
+    FeatureStatistics
         Deviations of plain numbers are standard deviations. Cosine and sine of an angle have one and the same: the
         root of the sum of both variances, which for a narrow angle is its standard deviation in radians. Each of its
         own would be next to nothing for one of them wherever the angle is narrow, and blow up the first frame that
@@ -63,4 +63,4 @@ def feature_statistics(
     # Two atoms that are always at one point have no distance to speak of.
     size = np.maximum(size, _SMALLEST * size.max())
     deviation = np.maximum(np.sqrt(variance), _SMALLEST * size)
-    return Statistics(mean, deviation, size * np.sqrt(np.mean((deviation / size) ** 2)))
+    return FeatureStatistics(mean, deviation, size * np.sqrt(np.mean((deviation / size) ** 2)))

@@ -72,9 +72,9 @@ def train(
         latent space then first spreads without restraint, and what it keeps of that are gaps between regions, from
         which the decoder makes broken structures.
     strain_weight : float
-        Weight of the decoder's own violations of bonds, angles and centers (see `Restorer.bonded_strain`), rising over
-        the first half of the training. None by default, since decoded structures are restored anyway; CONTRIBUTING has
-        the comparison.
+        Weight of the decoder's own violations of bonds, angles, centers and torsions (see `Restorer.bonded_strain`),
+        rising over the first half of the training. None by default, since decoded structures are restored anyway;
+        CONTRIBUTING has the comparison.
     validation_fraction : float
         Share of frames held out, as blocks of time.
     patience : int, optional

@@ -20,7 +20,7 @@ import typer
 _OPTIONS = (
     "top", "select", "stride", "chunk", "length_unit", "center", "alignment", "representation", "latent_dim",
     "activation", "likelihood", "width", "rank", "beta", "epochs", "batch_size", "learning_rate", "patience",
-    "n_starts", "n_steps", "method", "restore", "strain_weight",
+    "n_starts", "n_steps", "method", "restore", "strain_weight", "prior",
 )  # fmt: skip
 # What shells expect of a program that SIGINT has ended.
 _INTERRUPTED = 130
@@ -194,13 +194,13 @@ def fit(
     mdvae fit run.xtc --top protein.pdb --select "name CA" -o run.mdvae
     """
     _check_output(output, [*sources, top])
-    if figures is not None:
-        if figures.exists() and not figures.is_dir():
-            raise NotADirectoryError(f"--figures {figures} is a file; expected a folder")
-        figures.mkdir(parents=True, exist_ok=True)
+    if figures is not None and figures.exists() and not figures.is_dir():
+        raise NotADirectoryError(f"--figures {figures} is a file; expected a folder")
     mdvae = _engine()
-    if output.suffix in mdvae.trajectory.SAVE_FORMATS:
-        raise ValueError(f"{output} has the ending of a trajectory; a model file is named like {output.stem}.mdvae")
+    if mdvae.trajectory.extension(output) in mdvae.trajectory.SAVE_FORMATS:
+        raise ValueError(f"{output} has the ending of a trajectory; a model file is named like run.mdvae")
+    if figures is not None:
+        figures.mkdir(parents=True, exist_ok=True)
     _show_log(quiet)
     with _interrupts() as interrupts:
         model = mdvae.fit(
@@ -237,8 +237,9 @@ def fit(
     _say(quiet, f"{model}\nwrote {output}" + (f", figures in {figures}" if figures else ""))
     if model.history is not None and model.history.interrupted:
         typer.echo(f"mdvae: {model.history.stopped}; the best model so far is in {output}", err=True)
+        raise typer.Exit(_INTERRUPTED)
     if interrupts:
-        # Also where what was interrupted were figures, and the model is whole.
+        typer.echo(f"mdvae: interrupted after the training; the model in {output} is whole", err=True)
         raise typer.Exit(_INTERRUPTED)
 
 

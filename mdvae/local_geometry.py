@@ -1,7 +1,7 @@
-"""The local geometry of the training frames: what bonds, angles, centers and contacts look like in them.
+"""The local geometry of the training frames: what bonds, angles, centers, flat torsions and contacts look like in them.
 
 No force field and no table of radii. One pass over the frames gathers the distances of all pairs up to three bonds
-apart, the signed volume at each center with three or more neighbors and along each torsion that does not turn, and how
+apart, the signed volume at each center with three or more neighbors and along each torsion that stays flat, and how
 close pairs that are further apart come.
 Everything else that asks whether a structure could exist (`validity`), or makes it one that could (`restoration`), asks
 these numbers.
@@ -25,9 +25,13 @@ Bounds = Float[np.ndarray, "n 2"]
 # Pairs up to this many bonds apart have a distance of their own; all others are contacts.
 _NEAR = 3
 # A distance that spreads by less than this share of its mean is held: a bond, an angle, a torsion that does not turn.
-# Signed volumes are held below this share of the product of the three bonds: a center that flips spreads by more, and
-# so does a torsion that turns by more than about 15 degrees.
-_HELD_LENGTH, _HELD_VOLUME, _HELD_TWIST = 0.05, 0.3, 0.2
+# Signed volumes are held below this share of the product of the three bonds; a center that flips spreads by more.
+_HELD_LENGTH, _HELD_VOLUME = 0.05, 0.3
+# A torsion is flat if the root mean square of its sine is below this, 11 degrees: five such spreads are still less than
+# a right angle. Elsewhere the distance of three bonds says what there is to say; the sine does not tell 60 from 120.
+_FLAT = 0.2
+# Frames enough for the mean of a length.
+_FEW_FRAMES = 100
 # More excess kurtosis than this says two states, such as a few cis bonds among trans ones: what is between the states
 # and the mean is then no guide. (A normal distribution has 0, an exponential one to both sides 3.)
 _TWO_STATES = 3.0
@@ -107,8 +111,8 @@ class LocalGeometry:
     volumes : Statistics
         Of the signed volume (the triple product) that the three bonds span, nm³.
     torsions : (n_torsions, 4)
-        Four atoms in a row, where the torsion about the middle bond does not turn: peptide bonds, rings. Distances say
-        little about it, since near 0 and 180 degrees they hardly change.
+        Four atoms in a row whose torsion stays near 0 or 180 degrees: peptide bonds, aromatic rings. Distances say
+        little about it, since there they hardly change.
     twists : Statistics
         Of the signed volume that the three successive bonds span, nm³: it grows with the sine of the torsion.
     kinds : (n_atoms,)
@@ -116,7 +120,8 @@ class LocalGeometry:
         nitrogen differ, ends and middle of a chain do not.
     closest, touching : (n_kinds, n_kinds)
         Closest approach of atoms of two kinds that are more than three bonds apart, in up to 4000 of the frames, and
-        the distance that 95 % of such pairs keep among those within 1.3 times the closest; 0 where two kinds never met.
+        the distance that 95 % of such pairs keep among those within 1.3 times that (and twice the closest approach of
+        any kinds); 0 where two kinds never met.
     thermal : float
         Root mean square deviation of the frames from their mean structure.
     soft_compression, soft_contact : float
@@ -294,21 +299,31 @@ def _center_statistics(coordinates: Coordinates, links: Pairs) -> tuple[Int[np.n
 
 
 def _torsion_statistics(coordinates: Coordinates, links: Pairs) -> tuple[Int[np.ndarray, "n_torsions 4"], Statistics]:
-    """Torsions that stay near one value, or near 0 and 180 degrees, and the volumes along them."""
+    """Torsions that stay near 0 or 180 degrees, and the volumes along them."""
     neighbors = _neighbors(links, coordinates.shape[1])
     some = [
         [i, j, k, m] for j, k in links.tolist() for i in neighbors[j] for m in neighbors[k] if len({i, j, k, m}) == 4
     ]
-    torsions, twists, size = _volume_statistics(coordinates, some, TORSION_BONDS)
+    torsions, twists, _ = _volume_statistics(coordinates, some, TORSION_BONDS)
     # One that has been elsewhere now and then may be anywhere for all we know.
-    return _those(twists.held & (twists.spread < _HELD_TWIST * size), torsions, twists)
+    is_flat = np.hypot(twists.mean, twists.spread) < _FLAT * _sine_units(_few(coordinates), torsions)
+    return _those(twists.held & is_flat, torsions, twists)
+
+
+def _sine_units(frames: Coordinates, torsions: Int[np.ndarray, "n_torsions 4"]) -> Float[np.ndarray, " n_torsions"]:
+    """By what the volume is larger than the sine of the torsion: not the bonds alone, since angles may be wide."""
+    if not len(torsions):
+        return np.zeros(0)
+    a, b, c = (frames[:, torsions[:, n + 1]] - frames[:, torsions[:, n]] for n in range(3))
+    areas = np.linalg.norm(np.cross(a, b), axis=2) * np.linalg.norm(np.cross(b, c), axis=2)
+    return (areas / np.maximum(np.linalg.norm(b, axis=2), np.finfo(np.float32).tiny)).mean(axis=0)
 
 
 def _volume_statistics(coordinates: Coordinates, fours: list[list[int]], bonds: tuple) -> tuple:
     """Four atoms each, statistics of their signed volumes, and the product of the three bonds."""
     table = np.array(fours if coordinates.shape[2] == 3 else [], np.int64).reshape(-1, 4)
     mean, spread, kurtosis, smallest, largest = _moments(lambda x: signed_volumes(x, table), coordinates, len(table))
-    size = np.prod([distances(_sample(coordinates), table[:, bond]).mean(axis=0) for bond in bonds], axis=0)
+    size = np.prod([distances(_few(coordinates), table[:, bond]).mean(axis=0) for bond in bonds], axis=0)
     one_state = (kurtosis < _TWO_STATES) | (spread <= 10 * _SMALLEST_SPREAD * size)
     spread = np.maximum(spread, 10 * _SMALLEST_SPREAD * size)
     return table, Statistics(mean, spread, smallest, largest, one_state), size
@@ -372,6 +387,10 @@ def _row_blocks(n_rows: int, width: int) -> Iterator[slice]:
     return (slice(first, first + size) for first in range(0, n_rows, size))
 
 
+def _few(coordinates: Coordinates) -> Float[np.ndarray, "n_few n_atoms dim"]:
+    return coordinates[:: max(1, len(coordinates) // _FEW_FRAMES)]
+
+
 def _sample(coordinates: Coordinates) -> Float[np.ndarray, "n_sampled n_atoms dim"]:
     n = int(np.clip(_CONTACT_BUDGET // coordinates.shape[1], 100, _CONTACT_FRAMES))
     return coordinates[np.unique(np.linspace(0, len(coordinates) - 1, n).astype(int))]
@@ -384,7 +403,7 @@ def _contact_distances(
     n_kinds, codes = int(kinds.max()) + 1, np.sort(pair_codes(near, frames.shape[1]))
     table = np.full((n_kinds, n_kinds), np.inf)
     overall = min(_closest_contact(frame, codes) for frame in frames[:: max(1, len(frames) // 100)])
-    if not np.isfinite(overall):
+    if not (np.isfinite(overall) and overall > 0):
         return np.zeros_like(table), np.zeros_like(table)
     reach = _CONTACT_RANGE * overall
     counts = np.zeros((n_kinds, n_kinds, _BINS), np.int64)
@@ -404,7 +423,8 @@ def _low_quantiles(counts: np.ndarray, edges: np.ndarray, closest: np.ndarray) -
     for kind in zip(*np.nonzero(np.isfinite(closest)), strict=True):
         touching = np.where(edges[:-1] < _TOUCHING * closest[kind], counts[kind], 0)
         below = np.concatenate([[0], np.cumsum(touching)])
-        found[kind] = max(closest[kind], np.interp(_RARE_CONTACTS * below[-1], below, edges))
+        if below[-1]:
+            found[kind] = max(closest[kind], np.interp(_RARE_CONTACTS * below[-1], below, edges))
     return found
 
 

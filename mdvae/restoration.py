@@ -36,6 +36,9 @@ Sheet = Float[Array, "n_rows dim n_frames"]
 # Sweeps over lengths alone; over everything, in rounds that begin with a new look at who is near whom; and over bonds
 # alone, which are the stiffest and the last to converge.
 _FIRST_SWEEPS, _ROUNDS, _SWEEPS, _BOND_SWEEPS = 5, 4, 10, 10
+# Where held lengths and volumes end that the decoder has far off: then they spread as much as in the data, most of them
+# at this border and some inside (CONTRIBUTING has the comparison).
+_USUAL_SPREADS = 1.25
 # Contacts that are watched an atom. There are more only where the raw frame has collapsed; the next round sees those.
 _CONTACTS = 8
 # Contacts and soft lengths end this far inside their bounds, so that what a last sweep leaves over is inside as well.
@@ -60,8 +63,9 @@ class Restorer(eqx.Module):
     ----------
     geometry : LocalGeometry
     n_spreads : float, optional
-        Held lengths and volumes end within so many spreads of their mean; as far off as they are on average, if left
-        out. Where all that they ask cannot be had at once, more is easier to reach.
+        Held lengths and volumes end within so many spreads of their mean; 1.25, and contacts no nearer than most, if
+        left out. Where all of that cannot be had at once more spreads are easier to
+        reach, and contacts then end only a little above the closest approach.
     bare : bool
         Aim at no more than `validity` asks: the very limits of the data, for lengths, volumes and contacts.
     n_rounds : int
@@ -82,7 +86,7 @@ class Restorer(eqx.Module):
     n_rounds: int = eqx.field(static=True)
 
     def __init__(
-        self, geometry: LocalGeometry, *, n_spreads: float = 1.0, bare: bool = False, n_rounds: int = _ROUNDS
+        self, geometry: LocalGeometry, *, n_spreads: float = _USUAL_SPREADS, bare: bool = False, n_rounds: int = _ROUNDS
     ) -> None:
         n_atoms = len(geometry.kinds)
         self.n_rounds = n_rounds
@@ -105,7 +109,9 @@ class Restorer(eqx.Module):
         self.sizes = _colored(fours, _sizes(geometry), n_atoms)[1][:, :, 1]
         self.near = jnp.asarray(_partners(geometry.pairs, n_atoms))
         self.kinds = jnp.asarray(geometry.kinds, jnp.int32)
-        closest = geometry.closest if bare else np.maximum(geometry.touching, (1 + margin) * geometry.closest)
+        closest = (1 + margin) * geometry.closest
+        if not bare and n_spreads <= _USUAL_SPREADS:
+            closest = np.maximum(closest, geometry.touching)
         self.closest = jnp.asarray(closest, jnp.float32)
         self.reach = float(closest.max(initial=0.0))
 
@@ -132,14 +138,18 @@ class Restorer(eqx.Module):
             contacts = self._contacts(jax.lax.stop_gradient(sheet[:n_atoms]))
             return jax.lax.scan(lambda x, _: (sweep(x, contacts), None), sheet, length=_SWEEPS)[0], None
 
+        @jax.checkpoint
+        def lengths_alone(sheet, groups, bounds):
+            return _sweep(_set_lengths, sheet, groups, bounds)
+
         # Volumes of collapsed bonds say nothing about where to go, and a torsion in the middle turns to the wrong side
         # unless its distance has told it first.
         sheet, _ = jax.lax.scan(
-            lambda x, _: (_sweep(_set_lengths, x, self.pairs, self.lengths), None), sheet, length=_FIRST_SWEEPS
+            lambda x, _: (lengths_alone(x, self.pairs, self.lengths), None), sheet, length=_FIRST_SWEEPS
         )
         sheet, _ = jax.lax.scan(round_, sheet, length=self.n_rounds)
         sheet, _ = jax.lax.scan(
-            lambda x, _: (_sweep(_set_lengths, x, self.bonds, self.bond_lengths), None), sheet, length=_BOND_SWEEPS
+            lambda x, _: (lengths_alone(x, self.bonds, self.bond_lengths), None), sheet, length=_BOND_SWEEPS
         )
         restored = jnp.moveaxis(sheet[:n_atoms], -1, 0)
         # Lengths and volumes keep the center. Contacts of many do not quite, and nothing that counts depends on it.

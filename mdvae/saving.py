@@ -28,7 +28,7 @@ from mdvae.spec import Spec
 from mdvae.trajectory import System
 
 # Raised when files of older programs would be misread; newer files are refused by older programs.
-# 2: statistics of the local geometry instead of bare ranges. 3: torsions that do not turn among them.
+# 2: statistics of the local geometry instead of bare ranges. 3: flat torsions and usual contacts among them.
 FORMAT_VERSION = 3
 _LIBRARIES = ("mdvae", "jax", "equinox", "numpy", "mdtraj")
 
@@ -138,15 +138,13 @@ def _document(model: Model) -> dict[str, Any]:
 def _training_data(document: dict, arrays: dict[str, np.ndarray], system: System) -> TrainingData | None:
     if document["n_frames"] is None:
         return None
-    frames = arrays["data.frames"]
+    frames, prefix = arrays["data.frames"], "data.geometry."
+    statistics = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
     if document["format"] < 3:
-        # Not all of today's statistics were kept; the frames that were kept as well have the statistics.
-        geometry = fit_local_geometry(frames, system.links, system.masses)
-    else:
-        prefix = "data.geometry."
-        names = {name: name.removeprefix(prefix) for name in arrays if name.startswith(prefix)}
-        geometry = LocalGeometry.from_dict({short: arrays[name] for name, short in names.items()})
-    return TrainingData(frames, document["n_frames"], geometry)
+        # Not all of today's statistics were kept; the frames that were kept as well have what is missing.
+        fitted = fit_local_geometry(frames, system.links, system.masses).to_dict()
+        statistics = fitted | (statistics if document["format"] == 2 else {})
+    return TrainingData(frames, document["n_frames"], LocalGeometry.from_dict(statistics))
 
 
 def _fill(skeleton: Model, arrays: dict[str, np.ndarray], path: Path) -> dict[str, eqx.Module]:

@@ -175,6 +175,10 @@ MISTAKES = {
         ("fit", "{files}/chain.npy", "-o", "run.xtc"),
         "run.xtc has the ending of a trajectory; a model file is named like run.mdvae",
     ),
+    "a structure's ending for a model": (
+        ("fit", "{files}/chain.npy", "-o", "run.PDB.gz", "--figures", "figures"),
+        "run.PDB.gz has the ending of a trajectory",
+    ),
     "a file for figures": (
         ("fit", "{files}/chain.npy", "-o", "m.mdvae", "--figures", "{files}/chain.npy"),
         "is a file; expected a folder",
@@ -323,8 +327,20 @@ def test_interrupt_in_figures_keeps_the_model(run, files, monkeypatch, tmp_path)
     monkeypatch.setattr("mdvae.pipeline.draw_figures", lambda *_: signal.raise_signal(signal.SIGINT))
     code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", *FIT, "--figures", "figures")
     assert code == 130
-    assert err == "mdvae: warning: not all figures could be drawn in figures: interrupted\n"
+    assert err.splitlines() == [
+        "mdvae: warning: not all figures could be drawn in figures: interrupted",
+        "mdvae: interrupted after the training; the model in m.mdvae is whole",
+    ]
     assert not mdvae.load(tmp_path / "m.mdvae").history.interrupted
+
+
+def test_long_work_shows_on_a_terminal(run, files, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    code, _, err = run("generate", files / "chain.mdvae", "-n", "7", "-o", "new.dcd")
+    assert code == 0
+    assert "generating 7 structures" in err
+    code, _, err = run("generate", files / "chain.mdvae", "-n", "7", "-o", "new.dcd", "--quiet")
+    assert (code, err) == (0, "")
 
 
 def test_a_search_without_restoring_gets_its_own_advice(run, files, trained, monkeypatch):

@@ -55,7 +55,7 @@ def test_frames_within_the_usual_range_come_out_as_they_went_in(hexane):
     pentane = hexane[0][:, :5], hexane[1][:4]
     geometry = geometry_of(pentane)
     lengths, apart = (distances(pentane[0], pairs) for pairs in (geometry.pairs, np.array([[0, 4]])))
-    low, high = geometry.lengths.within(1).T
+    low, high = geometry.lengths.within(1.25).T
     # Soft lengths end 3 % inside their bounds, and so do contacts that are not nearer than usual.
     room = np.where(geometry.lengths.held, 0, 0.03) * (high - low)
     typical = ((lengths > low + room) & (lengths < high - room)).all(axis=1)
@@ -102,7 +102,7 @@ def nearest(geometry, raw):
     """The nearest frame with lengths in the usual range and no contacts, by sequential quadratic programming."""
     n_atoms = len(raw)
     apart = np.array([(i, j) for i in range(n_atoms) for j in range(i + 4, n_atoms)])
-    low, high = geometry.lengths.within(1).T
+    low, high = geometry.lengths.within(1.25).T
     limits = geometry.closest[geometry.kinds[apart[:, 0]], geometry.kinds[apart[:, 1]]]
 
     def room(x):
@@ -164,14 +164,14 @@ def test_neighbors_that_changed_places_come_back(chiral):
 
 
 def test_a_twisted_torsion_comes_back(butanes, rng):
-    """To where it usually is, one spread, and not all the way; what turns in the data stays."""
+    """To where it usually is, 1.25 spreads, and not all the way; what turns in the data stays."""
     data = butanes(180 + 8 * rng.normal(size=2000)) + 0.001 * rng.normal(size=(2000, 4, 3))
     geometry = fit_local_geometry(data, BUTANE)
     restored = restore_frames(Restorer(geometry), butanes([180, 130, 110, -110, 75]).astype(np.float32))
     off = 180 - np.abs(torsion_of(restored))
     assert off[0] < 1
-    assert (off[1:] > 6).all()
-    assert (off[1:] < 10).all()
+    assert (off[1:] > 8).all()
+    assert (off[1:] < 12).all()
     assert check(geometry, restored).valid.all()
     turning = fit_local_geometry(butanes(rng.uniform(0, 360, size=2000)), BUTANE)
     frames = butanes([130, 110, -110, 75]).astype(np.float32)
@@ -379,7 +379,7 @@ def test_strain_of_a_torsion_by_hand(butanes, rng):
     geometry = fit_local_geometry(butanes(180 + 8 * rng.normal(size=2000)), BUTANE)
     frames = butanes([180, 140])
     volume = np.linalg.det(np.diff(frames[1], axis=0))
-    beyond = np.abs(volume - np.clip(volume, *geometry.twists.within(1)[0]))
+    beyond = np.abs(volume - np.clip(volume, *geometry.twists.within(1.25)[0]))
     lengths = dataclasses.replace(
         geometry.lengths,
         held=~geometry.lengths.held,

@@ -170,6 +170,24 @@ def test_a_pattern_that_contradicts_the_file_is_refused(trained, frames, saved):
         mdvae.load(saved, like=other)
 
 
+def test_statistics_of_format_2_are_kept_and_completed(trained, saved, tmp_path):
+    """Its flat torsions and usual contacts were not there yet; all else was of all training frames."""
+    content = saved.read_bytes()
+    arrays = safetensors.numpy.load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    document = json.loads(header["__metadata__"]["mdvae"]) | {"format": 2}
+    arrays = {k: v for k, v in arrays.items() if not k.startswith(("data.geometry.t", "data.geometry.twists"))} | {
+        "data.geometry.thermal": np.array(7.0)
+    }
+    text = json.dumps(document)
+    metadata = {"mdvae": text, "sha256": saving._digest(text, arrays)}
+    (tmp_path / "old.mdvae").write_bytes(safetensors.numpy.save(arrays, metadata))
+    geometry = mdvae.load(tmp_path / "old.mdvae").data.geometry
+    assert geometry.thermal == 7.0
+    np.testing.assert_array_equal(geometry.closest, trained.data.geometry.closest)
+    np.testing.assert_allclose(geometry.touching, trained.data.geometry.touching)
+
+
 def test_numpy_numbers_can_be_saved(frames, tmp_path):
     model = mdvae.build(frames, latent_dim=2, hidden=(8, 8), seed=np.int64(1))
     options = {"learning_rate": np.float32(1e-3), "beta": np.float64(1), "epochs": np.int32(2), "seed": np.int64(1)}

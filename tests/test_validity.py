@@ -90,7 +90,7 @@ def test_a_center_pushed_flat_is_wrong(geometry, chiral):
 def test_a_torsion_that_does_not_turn_is_found_twisted(butanes, rng):
     """A peptide bond: at 135 degrees its length of three bonds alone would pass; cis it is flat, and too short."""
     held = 180 + 8 * rng.normal(size=2000)
-    held[0] = 130  # once in the simulation
+    held[0] = 140  # once in the simulation
     frames = butanes(held) + 0.003 * rng.normal(size=(2000, 4, 3))
     geometry = fit_local_geometry(frames, np.array([[0, 1], [1, 2], [2, 3]]))
     assert check(geometry, frames).valid.all()

@@ -1,5 +1,6 @@
 """Latent points to conformations, given ones or new ones, each restored to the data's own local geometry."""
 
+import functools
 import warnings
 from typing import Any
 
@@ -26,6 +27,8 @@ Keys = Shaped[Array, " n_frames"]
 # A fixed number of sweeps is enough for nearly all structures; the few others get as many again, and more room each
 # time, in spreads: in tight places not everything can be as near its mean as is usual.
 _MORE_ROOM = (2.0, 3.0, 3.0, 4.0)
+# Of one geometry, which chunk after chunk asks for.
+_restorer = functools.lru_cache(maxsize=1 + len(_MORE_ROOM))(Restorer)
 
 
 def decode(model: Model, z: ArrayLike, *, restore: bool = True) -> Conformations:
@@ -76,7 +79,7 @@ def generate(
         elsewhere than it says, the more so the more dimensions there are; then the ensemble is off, though every
         structure in it may be right. ``"aggregate_posterior"``: the mean of the posteriors of the training frames that
         the model keeps, which is the prior that would have fitted them best (doi:10.48550/arXiv.1705.07120). Its
-        ensembles are the simulation's, and its structures near ones that the simulation has visited.
+        ensembles are the nearest to the simulation's, and its structures near ones that the simulation has visited.
     restore : bool
         As for `decode`.
     noise : bool
@@ -200,13 +203,13 @@ def restore_decoded(
     """
     assert model.data is not None
     geometry = model.data.geometry if geometry is None else geometry
-    restored = restore_frames(Restorer(geometry), raw)
+    restored = restore_frames(_restorer(geometry), raw)
     valid = check(geometry, restored).valid
     for n_spreads in _MORE_ROOM:
         again = np.flatnonzero(~valid)
         if not len(again):
             break
-        restored[again] = restore_frames(Restorer(geometry, n_spreads=n_spreads), restored[again])
+        restored[again] = restore_frames(_restorer(geometry, n_spreads=n_spreads), restored[again])
         valid[again] = check(geometry, restored[again]).valid
     # Contacts and lengths move atoms by equal shares; the pose is centered by its own weights, masses as a rule.
     weights = np.asarray(model.alignment.weights)

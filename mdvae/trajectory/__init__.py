@@ -4,7 +4,7 @@ from mdvae.trajectory.frames import Chunk, Frames, Report
 from mdvae.trajectory.periodic import Molecules
 from mdvae.trajectory.reading import read, stream
 from mdvae.trajectory.system import System, system_of_array, system_of_file
-from mdvae.trajectory.topologies import bead_topology
+from mdvae.trajectory.topologies import bead_topology, extension
 from mdvae.trajectory.writing import SAVE_FORMATS, Conformations, check_output, save_trajectory, to_trajectory
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "System",
     "bead_topology",
     "check_output",
+    "extension",
     "read",
     "save_trajectory",
     "stream",

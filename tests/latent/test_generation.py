@@ -9,7 +9,7 @@ import pytest
 
 import mdvae
 from mdvae.latent.generation import _PRIORS, restore_decoded
-from mdvae.local_geometry import fit_local_geometry
+from mdvae.local_geometry import distances, fit_local_geometry
 from mdvae.model import TrainingData
 from mdvae.restoration import Restorer, restore_frames
 from mdvae.validity import check
@@ -156,19 +156,40 @@ def test_an_untrained_model_restores_nothing(frames):
     assert mdvae.generate(model, 3).restoration is None
 
 
-def test_where_not_all_can_be_near_its_mean_there_is_more_room(rng):
-    """Three beads, bonds of 1.00 and 2.25 from end to end, spreads of 0.03: that can be only three spreads off."""
+@pytest.mark.parametrize(("mean", "spread", "room"), [(2.138, 0.01, 2), (2.25, 0.025, 3)])
+def test_where_not_all_can_be_near_its_mean_there_is_more_room(mean, spread, room, rng):
+    """Three beads, bonds of 1.00 +- 0.03: a length from end to end that goes with them only so many spreads off."""
     x = np.cumsum(np.concatenate([np.zeros((500, 1)), 1 + 0.03 * rng.normal(size=(500, 2))], axis=1), axis=1)
     x = np.stack([x, np.zeros_like(x)], axis=-1).astype(np.float32)
     geometry = fit_local_geometry(x, np.array([[0, 1], [1, 2]]))
     ends = geometry.separation == 2
-    values = {"mean": 2.25, "spread": 0.03, "smallest": 2.25, "largest": 2.25}
+    values = {"mean": mean, "spread": spread, "smallest": mean, "largest": mean}
     lengths = {name: np.where(ends, value, getattr(geometry.lengths, name)) for name, value in values.items()}
     geometry = dataclasses.replace(geometry, lengths=dataclasses.replace(geometry.lengths, **lengths))
     model = mdvae.build(mdvae.read(x, length_unit="reduced", alignment="none"), latent_dim=1, hidden=(4,))
     model = dataclasses.replace(model, data=TrainingData(x, len(x), geometry))
     assert not check(geometry, restore_frames(Restorer(geometry), x)).valid.any()
-    assert restore_decoded(model, x)[1].valid.all()
+    restored, restoration = restore_decoded(model, x)
+    assert restoration.valid.all()
+    found = np.abs(distances(restored, geometry.pairs) - geometry.lengths.mean) / geometry.lengths.spread
+    np.testing.assert_allclose(found.max(), room, atol=0.2)
+
+
+def test_a_rigid_pair_may_be_closer_than_others_are():
+    """Ends of a rigid ring fragment are 1.05 apart, free atoms of the same kind 1.25 and more."""
+    rng = np.random.default_rng(0)
+    angles = np.deg2rad(-61) * np.arange(5)
+    ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1) * 1.0
+    frames = np.zeros((400, 85, 3), np.float32)
+    frames[:, :5] = ring
+    frames[:, 5::2, 2] = 10 * np.arange(1, 41)
+    frames[:, 6::2] = frames[:, 5::2]
+    frames[:, 6::2, 0] += rng.uniform(1.25, 1.36, size=(400, 40))
+    frames += 0.0005 * rng.normal(size=frames.shape).astype(np.float32)
+    model = mdvae.build(mdvae.read(frames, length_unit="reduced", alignment="none"), latent_dim=1, hidden=(4,))
+    geometry = fit_local_geometry(frames, np.array([[i, i + 1] for i in range(4)]))
+    model = dataclasses.replace(model, data=TrainingData(frames, len(frames), geometry))
+    assert restore_decoded(model, frames[:20])[1].valid.all()
 
 
 def test_what_cannot_be_restored_is_counted(trained):

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.spatial import KDTree
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
@@ -39,6 +40,9 @@ _TWO_STATES = 3.0
 _SMALLEST_SPREAD = 0.002
 # Bonds that spread by more than this share of their mean are soft.
 _SOFT_LENGTH = 0.1
+# Where a topology knows no bonds, pairs that are not soft stand for them: among so many nearest ones of each atom those
+# that join the atoms up at the smallest lengths, and others hardly longer, which close rings.
+_NEAREST, _HARDLY_LONGER = 12, 1.15
 # Held lengths that are more spreads off than that are broken.
 _BROKEN_SPREADS = 5.0
 # Particles with soft bonds now and then come as close as they please, and a search for compact structures goes right
@@ -178,7 +182,10 @@ class LocalGeometry:
 
 
 def fit_local_geometry(
-    coordinates: Coordinates, links: Pairs, masses: Float[np.ndarray, " n_atoms"] | None = None
+    coordinates: Coordinates,
+    links: Pairs,
+    masses: Float[np.ndarray, " n_atoms"] | None = None,
+    bonds: Pairs | None = None,
 ) -> LocalGeometry:
     """Gather the statistics from training frames, block by block.
 
@@ -189,6 +196,9 @@ def fit_local_geometry(
         Bonds, or what stands for them: neighbors in the sequence for Cα models and beads.
     masses : (n_atoms,), optional
         They tell atoms of different kinds apart; without them all are of one mass.
+    bonds : (n_bonds, 2), optional
+        Those of the links that are known, all of them if left out. The others are guesses, and give way to stiff pairs
+        that the frames show between atoms without a bond.
 
     Returns
     -------
@@ -196,7 +206,7 @@ def fit_local_geometry(
     """
     n_atoms = coordinates.shape[1]
     masses = np.ones(n_atoms) if masses is None else np.asarray(masses)
-    links = np.unique(np.sort(np.asarray(links, np.int64).reshape(-1, 2), axis=1), axis=0)
+    links = _ordered(links if bonds is None else _better_links(coordinates, _ordered(links), _ordered(bonds)))
     pairs, separation = _near_pairs(links, n_atoms)
     lengths = _length_statistics(coordinates, pairs)
     centers, volumes = _center_statistics(coordinates, links)
@@ -258,11 +268,50 @@ def _contained(values: np.ndarray, ordered: np.ndarray) -> Bool[np.ndarray, " n"
     return ordered[where] == values
 
 
+def _ordered(pairs: Pairs) -> Pairs:
+    """Each once, the smaller number first."""
+    return np.unique(np.sort(np.asarray(pairs, np.int64).reshape(-1, 2), axis=1), axis=0)
+
+
+def _better_links(coordinates: Coordinates, links: Pairs, bonds: Pairs) -> Pairs:
+    """Bonds, stiff pairs of atoms without any, and the links that still join what is apart."""
+    n_atoms = coordinates.shape[1]
+    bare = np.setdiff1d(np.arange(n_atoms), bonds)
+    known = np.concatenate([bonds, bare[_stiff_links(_few(coordinates)[:, bare])]])
+    piece = connected_components(_graph(known, n_atoms), directed=False)[1]
+    return np.concatenate([known, links[piece[links[:, 0]] != piece[links[:, 1]]]])
+
+
+def _stiff_links(frames: Coordinates) -> Pairs:
+    """What stands for bonds in frames of atoms of which no bonds are known; grows with the atoms, not their square."""
+    n_atoms = frames.shape[1]
+    if n_atoms < 2:
+        return np.zeros((0, 2), np.int64)
+    neighbors = np.asarray(KDTree(frames[0]).query(frames[0], k=min(_NEAREST + 1, n_atoms))[1])
+    pairs = np.stack([np.repeat(np.arange(n_atoms), neighbors.shape[1]), neighbors.reshape(-1)], axis=1)
+    pairs = _ordered(pairs[pairs[:, 0] != pairs[:, 1]])
+    lengths = distances(frames, pairs).astype(np.float64)
+    mean = lengths.mean(axis=0)
+    stiff = (mean > 0) & (lengths.std(axis=0) < _SOFT_LENGTH * mean)
+    pairs, mean = pairs[stiff], mean[stiff]
+    i, j = minimum_spanning_tree(_graph(pairs, n_atoms, mean)).tocoo().coords
+    tree = np.linalg.norm(frames[:, i] - frames[:, j], axis=-1).mean(axis=0)
+    longest = np.zeros(n_atoms)
+    np.maximum.at(longest, i, tree)
+    np.maximum.at(longest, j, tree)
+    return pairs[mean <= _HARDLY_LONGER * longest[pairs].max(axis=1, initial=0)]
+
+
+def _graph(pairs: Pairs, n_atoms: int, weights: np.ndarray | None = None) -> csr_array:
+    weights = np.ones(len(pairs)) if weights is None else weights
+    return coo_array((weights, (pairs[:, 0], pairs[:, 1])), shape=(n_atoms, n_atoms)).tocsr()
+
+
 def _near_pairs(links: Pairs, n_atoms: int) -> tuple[Pairs, Int[np.ndarray, " n_pairs"]]:
     """Pairs up to three bonds apart, and how many bonds that is."""
     if not len(links):
         return links, np.zeros(0, np.int64)
-    graph = coo_array((np.ones(len(links), np.int32), (links[:, 0], links[:, 1])), shape=(n_atoms, n_atoms)).tocsr()
+    graph = _graph(links, n_atoms)
     # Powers of the adjacency matrix stay sparse, where a table of all path lengths would not.
     step = (graph + graph.T).astype(bool).astype(np.int32)
     codes = np.zeros(0, np.int64)

@@ -115,7 +115,7 @@ def train(
     patience = int(max(10, epochs // 5) if patience is None else patience)
     warmup_epochs = int(warmup_epochs)
     n_steps = epochs * steps_per_epoch
-    geometry = fit_local_geometry(frames.coordinates, frames.system.links, frames.system.masses)
+    geometry = fit_local_geometry(frames.coordinates, frames.system.links, frames.system.masses, frames.system.bonds)
     objective = warmed_up(beta, warmup_epochs * steps_per_epoch)
     if strain_weight:
         penalty = _Strain(model.representation, Restorer(geometry))

@@ -69,7 +69,7 @@ def measure(name):
     rng = np.random.default_rng(0)
     raw = x[rng.integers(len(x), size=n)]
     raw = (raw + noise * rng.normal(size=raw.shape)).astype(np.float32)
-    geometry = fit_local_geometry(x, system.links, system.masses)
+    geometry = fit_local_geometry(x, system.links, system.masses, system.bonds)
     restorer = Restorer(geometry)
     times = []
     for _ in range(N_REPEATS + 1):

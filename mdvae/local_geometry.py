@@ -182,10 +182,7 @@ class LocalGeometry:
 
 
 def fit_local_geometry(
-    coordinates: Coordinates,
-    links: Pairs,
-    masses: Float[np.ndarray, " n_atoms"] | None = None,
-    bonds: Pairs | None = None,
+    coordinates: Coordinates, links: Pairs, masses: Float[np.ndarray, " n_atoms"] | None = None
 ) -> LocalGeometry:
     """Gather the statistics from training frames, block by block.
 
@@ -193,12 +190,9 @@ def fit_local_geometry(
     ----------
     coordinates : (n_frames, n_atoms, dim), nm
     links : (n_links, 2)
-        Bonds, or what stands for them: neighbors in the sequence for Cα models and beads.
+        Bonds, or what stands for them: see `find_links`.
     masses : (n_atoms,), optional
         They tell atoms of different kinds apart; without them all are of one mass.
-    bonds : (n_bonds, 2), optional
-        Those of the links that are known, all of them if left out. The others are guesses, and give way to stiff pairs
-        that the frames show between atoms without a bond.
 
     Returns
     -------
@@ -206,7 +200,7 @@ def fit_local_geometry(
     """
     n_atoms = coordinates.shape[1]
     masses = np.ones(n_atoms) if masses is None else np.asarray(masses)
-    links = _ordered(links if bonds is None else _better_links(coordinates, _ordered(links), _ordered(bonds)))
+    links = _ordered(links)
     pairs, separation = _near_pairs(links, n_atoms)
     lengths = _length_statistics(coordinates, pairs)
     centers, volumes = _center_statistics(coordinates, links)
@@ -232,6 +226,29 @@ def fit_local_geometry(
         soft_compression=_soft_compression(some, pairs[soft], lengths.mean[soft]) if is_soft else 0.0,
         soft_contact=_soft_contact(some, links) if is_soft else 0.0,
     )
+
+
+def find_links(coordinates: Coordinates, links: Pairs, bonds: Pairs) -> Pairs:
+    """Bonds, what stands for them in the data where none are known, and guesses for what is then still apart.
+
+    Parameters
+    ----------
+    coordinates : (n_frames, n_atoms, dim), nm
+    links : (n_links, 2)
+        Guesses, such as neighbors in the sequence.
+    bonds : (n_bonds, 2)
+        Those that are known. Atoms without any are joined where the frames show them at a length that is not soft.
+
+    Returns
+    -------
+    (n_found, 2)
+    """
+    links, bonds = _ordered(links), _ordered(bonds)
+    n_atoms = coordinates.shape[1]
+    bare = np.setdiff1d(np.arange(n_atoms), bonds)
+    known = np.concatenate([bonds, bare[_stiff_links(_few(coordinates)[:, bare])]])
+    piece = connected_components(_graph(known, n_atoms), directed=False)[1]
+    return np.concatenate([known, links[piece[links[:, 0]] != piece[links[:, 1]]]])
 
 
 def distances(coordinates: Coordinates, pairs: Pairs) -> Float[np.ndarray, "n_frames n_pairs"]:
@@ -271,15 +288,6 @@ def _contained(values: np.ndarray, ordered: np.ndarray) -> Bool[np.ndarray, " n"
 def _ordered(pairs: Pairs) -> Pairs:
     """Each once, the smaller number first."""
     return np.unique(np.sort(np.asarray(pairs, np.int64).reshape(-1, 2), axis=1), axis=0)
-
-
-def _better_links(coordinates: Coordinates, links: Pairs, bonds: Pairs) -> Pairs:
-    """Bonds, stiff pairs of atoms without any, and the links that still join what is apart."""
-    n_atoms = coordinates.shape[1]
-    bare = np.setdiff1d(np.arange(n_atoms), bonds)
-    known = np.concatenate([bonds, bare[_stiff_links(_few(coordinates)[:, bare])]])
-    piece = connected_components(_graph(known, n_atoms), directed=False)[1]
-    return np.concatenate([known, links[piece[links[:, 0]] != piece[links[:, 1]]]])
 
 
 def _stiff_links(frames: Coordinates) -> Pairs:

@@ -12,7 +12,7 @@ from mdvae._keys import key_for
 from mdvae._types import Features, Frame, Key, Latent, Whole
 from mdvae.alignment import AbstractAlignment, PrincipalAxes, Superposition, Unaligned
 from mdvae.history import History
-from mdvae.local_geometry import LocalGeometry
+from mdvae.local_geometry import LocalGeometry, find_links
 from mdvae.networks import MLPDecoder, MLPEncoder
 from mdvae.representations import (
     AbstractRepresentation,
@@ -305,8 +305,10 @@ def _representation(spec: Spec, frames: Frames | None = None) -> AbstractReprese
     if spec.representation == "cartesian":
         return Cartesian(spec.n_atoms, spec.dim)
     shape = (spec.n_atoms, spec.dim + 1)
-    known = np.zeros(shape) if frames is None else references(frames.system.links, frames.coordinates)
-    return Internal(jnp.asarray(known, jnp.int32))
+    if frames is None:
+        return Internal(jnp.zeros(shape, jnp.int32))
+    links = find_links(frames.coordinates, frames.system.links, frames.system.bonds)
+    return Internal(jnp.asarray(references(links, frames.coordinates), jnp.int32))
 
 
 def _likelihood(

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from mdvae._keys import key_for
 from mdvae._types import Key, Number, Whole
 from mdvae.history import History
-from mdvae.local_geometry import fit_local_geometry
+from mdvae.local_geometry import find_links, fit_local_geometry
 from mdvae.model import Model, check_enough, remember
 from mdvae.representations import AbstractRepresentation
 from mdvae.restoration import Restorer
@@ -115,7 +115,9 @@ def train(
     patience = int(max(10, epochs // 5) if patience is None else patience)
     warmup_epochs = int(warmup_epochs)
     n_steps = epochs * steps_per_epoch
-    geometry = fit_local_geometry(frames.coordinates, frames.system.links, frames.system.masses, frames.system.bonds)
+    system = frames.system
+    links = find_links(frames.coordinates, system.links, system.bonds)
+    geometry = fit_local_geometry(frames.coordinates, links, system.masses)
     objective = warmed_up(beta, warmup_epochs * steps_per_epoch)
     if strain_weight:
         penalty = _Strain(model.representation, Restorer(geometry))

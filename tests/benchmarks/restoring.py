@@ -22,7 +22,7 @@ import mdtraj as md
 import numpy as np
 
 import mdvae
-from mdvae.local_geometry import fit_local_geometry
+from mdvae.local_geometry import find_links, fit_local_geometry
 from mdvae.restoration import Restorer, restore_frames
 from mdvae.validity import check
 
@@ -69,7 +69,7 @@ def measure(name):
     rng = np.random.default_rng(0)
     raw = x[rng.integers(len(x), size=n)]
     raw = (raw + noise * rng.normal(size=raw.shape)).astype(np.float32)
-    geometry = fit_local_geometry(x, system.links, system.masses, system.bonds)
+    geometry = fit_local_geometry(x, find_links(x, system.links, system.bonds), system.masses)
     restorer = Restorer(geometry)
     times = []
     for _ in range(N_REPEATS + 1):

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
-from mdvae.local_geometry import LocalGeometry, contacts, distances, signed_volumes
+from mdvae.local_geometry import LocalGeometry, Statistics, contacts, distances, signed_volumes
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 
@@ -44,13 +44,15 @@ class Validity:
         return (self.n_broken == 0) & (self.n_wrong == 0) & (self.n_twisted == 0) & (self.n_overlaps == 0)
 
 
-def check(geometry: LocalGeometry, coordinates: Coordinates) -> Validity:
+def check(geometry: LocalGeometry, coordinates: Coordinates, *, n_spreads: float | None = None) -> Validity:
     """Judge frames by the bounds.
 
     Parameters
     ----------
     geometry : LocalGeometry
     coordinates : (n_frames, n_atoms, dim), nm
+    n_spreads : float, optional
+        Judge more strictly: what is held may be so many spreads off, in place of five and of all that the data show.
 
     Returns
     -------
@@ -60,13 +62,17 @@ def check(geometry: LocalGeometry, coordinates: Coordinates) -> Validity:
     n_frames = len(coordinates)
     finite = np.asarray(np.isfinite(coordinates).all(axis=(1, 2)))
     broken, wrong, twisted, overlaps = (np.zeros(n_frames, np.int64) for _ in range(4))
+
+    def bounds(statistics: Statistics) -> Float[np.ndarray, "n 2"]:
+        return statistics.allowed if n_spreads is None else statistics.within(n_spreads)
+
     size = max(1, _BLOCK // max(1, len(geometry.pairs)))
     for first in range(0, n_frames, size):
         rows = slice(first, first + size)
         block = np.where(finite[rows, None, None], coordinates[rows], 0.0).astype(np.float64)
-        broken[rows] = _n_outside(distances(block, geometry.pairs), geometry.lengths.allowed)
-        wrong[rows] = _n_outside(signed_volumes(block, geometry.centers), geometry.volumes.allowed)
-        twisted[rows] = _n_outside(signed_volumes(block, geometry.torsions), geometry.twists.allowed)
+        broken[rows] = _n_outside(distances(block, geometry.pairs), bounds(geometry.lengths))
+        wrong[rows] = _n_outside(signed_volumes(block, geometry.centers), bounds(geometry.volumes))
+        twisted[rows] = _n_outside(signed_volumes(block, geometry.torsions), bounds(geometry.twists))
         overlaps[rows] = [
             _n_overlaps(geometry, frame) if ok else 0 for frame, ok in zip(block, finite[rows], strict=True)
         ]

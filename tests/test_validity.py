@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mdvae import validity
-from mdvae.local_geometry import fit_local_geometry
+from mdvae.local_geometry import distances, fit_local_geometry, signed_volumes
 from mdvae.validity import check
 
 NO_BONDS = np.zeros((0, 2), int)
@@ -117,6 +117,22 @@ def test_overlaps_count_pairs_by_kind():
     for position, n_overlaps in {(0, 1.0, 2.2, 3.7): 0, (0, 1.1, 2.2, 3.7): 1, (0, 0.9, 2.0, 3.4): 3}.items():
         frames[0, :, 0] = position
         assert check(geometry, frames).n_overlaps.tolist() == [n_overlaps]
+
+
+def test_a_stricter_judge_lets_less_pass(geometry, chiral):
+    """Of training frames those with every held number within so many spreads, counted by hand."""
+    frames, off = chiral[0].astype(float), np.zeros(len(chiral[0]))
+    for statistics, values in (
+        (geometry.lengths, distances(frames, geometry.pairs)),
+        (geometry.volumes, signed_volumes(frames, geometry.centers)),
+        (geometry.twists, signed_volumes(frames, geometry.torsions)),
+    ):
+        spreads = np.abs(values - statistics.mean) / statistics.spread
+        off = np.maximum(off, spreads[:, statistics.held].max(axis=1, initial=0))
+    for n_spreads in (2.0, 2.5):
+        valid = check(geometry, chiral[0], n_spreads=n_spreads).valid
+        assert 0 < valid.sum() < len(valid)
+        np.testing.assert_array_equal(valid, off <= n_spreads)
 
 
 def test_training_frames_are_valid(geometry, chiral, hexane):

@@ -24,9 +24,10 @@ Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 Points = Float[np.ndarray, "n_frames latent_dim"]
 Keys = Shaped[Array, " n_frames"]
 
-# A fixed number of sweeps is enough for nearly all structures; the few others get as many again, and more room each
-# time, in spreads: in tight places not everything can be as near its mean as is usual.
-_MORE_ROOM = (2.0, 3.0, 3.0, 4.0)
+# A fixed number of sweeps is enough for nearly all structures. The few that are still so many spreads off, next to not
+# valid, get as many again, and more room each time: in tight places not everything can be as near its mean as is
+# usual.
+_SETTLED, _MORE_ROOM = 4.0, (2.0, 3.0, 3.0, 4.0)
 # Of one geometry, which chunk after chunk asks for.
 _restorer = functools.lru_cache(maxsize=1 + len(_MORE_ROOM))(Restorer)
 
@@ -204,13 +205,15 @@ def restore_decoded(
     assert model.data is not None
     geometry = model.data.geometry if geometry is None else geometry
     restored = restore_frames(_restorer(geometry), raw)
-    valid = check(geometry, restored).valid
+    valid = check(geometry, restored, n_spreads=_SETTLED).valid
     for n_spreads in _MORE_ROOM:
         again = np.flatnonzero(~valid)
         if not len(again):
             break
         restored[again] = restore_frames(_restorer(geometry, n_spreads=n_spreads), restored[again])
-        valid[again] = check(geometry, restored[again]).valid
+        valid[again] = check(geometry, restored[again], n_spreads=_SETTLED).valid
+    rest = np.flatnonzero(~valid)
+    valid[rest] = check(geometry, restored[rest]).valid
     # Contacts and lengths move atoms by equal shares; the pose is centered by its own weights, masses as a rule.
     weights = np.asarray(model.alignment.weights)
     restored -= np.average(restored - raw, axis=1, weights=weights)[:, None].astype(restored.dtype)

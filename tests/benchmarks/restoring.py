@@ -4,7 +4,8 @@
 
 Systems from the folder of real trajectories (MDVAE_DATA, or ../shared/data): alanine dipeptide (22 atoms),
 heptaglutamate (80), adenylate kinase as Cα (214) and as whole protein (3341). Each has a process of its own, so that
-its peak memory is its own (Linux counts it in kB); the last line is the slope of the logarithms.
+its peak memory is its own (Linux counts it in kB); the last line is the slope of the logarithms. Valid
+is what one pass makes so: of the whole protein there are ten frames, whose bounds hardly any structure can keep.
 """
 
 import argparse

@@ -239,7 +239,7 @@ def fit(
         typer.echo(f"mdvae: {model.history.stopped}; the best model so far is in {output}", err=True)
         raise typer.Exit(_INTERRUPTED)
     if interrupts:
-        typer.echo(f"mdvae: interrupted after the training; the model in {output} is whole", err=True)
+        typer.echo(f"mdvae: interrupted; the model in {output} is whole", err=True)
         raise typer.Exit(_INTERRUPTED)
 
 

@@ -1,8 +1,8 @@
 """The local geometry of the training frames: what bonds, angles, centers, flat torsions and contacts look like in them.
 
-No force field and no table of radii. One pass over the frames gathers the distances of all pairs up to three bonds
-apart, the signed volume at each center with three or more neighbors and along each torsion that stays flat, and how
-close pairs that are further apart come.
+No force field and no table of radii. Passes over the frames, block by block, gather the distances of all pairs up to
+three bonds apart, the signed volume at each center with three or more neighbors and along each torsion that stays flat,
+and how close pairs that are further apart come.
 Everything else that asks whether a structure could exist (`validity`), or makes it one that could (`restoration`), asks
 these numbers.
 """
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.cluster.hierarchy import DisjointSet
 from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import KDTree
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
@@ -53,6 +54,8 @@ _CONTACT_RANGE = 2.0
 # Atoms touch that are within this multiple of the closest of their kinds; this share of them is closer than usual. The
 # closest of all is an extreme, and structures with all their contacts there would be no typical ones.
 _TOUCHING, _RARE_CONTACTS = 1.3, 0.05
+# Contacts so much closer than those of other kinds are none.
+_COINCIDENT = 0.01
 _BINS = 200
 # Atoms times frames, and frames, that the pass over contacts may look at.
 _CONTACT_BUDGET, _CONTACT_FRAMES = 2_000_000, 4000
@@ -237,7 +240,8 @@ def find_links(coordinates: Coordinates, links: Pairs, bonds: Pairs) -> Pairs:
     links : (n_links, 2)
         Guesses, such as neighbors in the sequence.
     bonds : (n_bonds, 2)
-        Those that are known. Atoms without any are joined where the frames show them at a length that is not soft.
+        Those that are known. Atoms without any are joined to one another where the frames show them at a length that is
+        not soft.
 
     Returns
     -------
@@ -247,8 +251,11 @@ def find_links(coordinates: Coordinates, links: Pairs, bonds: Pairs) -> Pairs:
     n_atoms = coordinates.shape[1]
     bare = np.setdiff1d(np.arange(n_atoms), bonds)
     known = np.concatenate([bonds, bare[_stiff_links(_few(coordinates)[:, bare])]])
-    piece = connected_components(_graph(known, n_atoms), directed=False)[1]
-    return np.concatenate([known, links[piece[links[:, 0]] != piece[links[:, 1]]]])
+    pieces = DisjointSet(range(n_atoms))
+    for i, j in known.tolist():
+        pieces.merge(i, j)
+    guesses = [pair for pair in links.tolist() if pieces.merge(*pair)]
+    return np.concatenate([known, np.array(guesses, np.int64).reshape(-1, 2)])
 
 
 def distances(coordinates: Coordinates, pairs: Pairs) -> Float[np.ndarray, "n_frames n_pairs"]:
@@ -302,12 +309,18 @@ def _stiff_links(frames: Coordinates) -> Pairs:
     mean = lengths.mean(axis=0)
     stiff = (mean > 0) & (lengths.std(axis=0) < _SOFT_LENGTH * mean)
     pairs, mean = pairs[stiff], mean[stiff]
+    if not len(pairs):
+        return pairs
     i, j = minimum_spanning_tree(_graph(pairs, n_atoms, mean)).tocoo().coords
-    tree = np.linalg.norm(frames[:, i] - frames[:, j], axis=-1).mean(axis=0)
-    longest = np.zeros(n_atoms)
-    np.maximum.at(longest, i, tree)
-    np.maximum.at(longest, j, tree)
-    return pairs[mean <= _HARDLY_LONGER * longest[pairs].max(axis=1, initial=0)]
+    tree, longest = np.stack([i, j], axis=1).astype(np.int64), np.zeros(n_atoms)
+    for end in (i, j):
+        np.maximum.at(longest, end, distances(frames, tree).mean(axis=0))
+    # A long bond must not admit the ends of an angle at it; rings of three have sides of one length.
+    graph = _graph(np.concatenate([tree, tree[:, ::-1]]), n_atoms)
+    around = np.stack(csr_array(graph @ graph).tocoo().coords, axis=1)
+    angle = np.isin(pair_codes(pairs, n_atoms), pair_codes(around.astype(np.int64), n_atoms))
+    shorter, longer = np.sort(longest[pairs], axis=1).T
+    return pairs[mean <= _HARDLY_LONGER * np.where(angle, shorter, longer)]
 
 
 def _graph(pairs: Pairs, n_atoms: int, weights: np.ndarray | None = None) -> csr_array:
@@ -459,10 +472,15 @@ def _contact_distances(
     """Closest approach of two kinds, and what most of their contacts keep."""
     n_kinds, codes = int(kinds.max()) + 1, np.sort(pair_codes(near, frames.shape[1]))
     table = np.full((n_kinds, n_kinds), np.inf)
-    overall = min(_closest_contact(frame, codes) for frame in frames[:: max(1, len(frames) // 100)])
-    if not (np.isfinite(overall) and overall > 0):
+    most = int(np.bincount(near.reshape(-1), minlength=1).max())
+    nearest = np.min([_nearest_contacts(frame, codes, most) for frame in _few(frames)], axis=0)
+    own = np.full(n_kinds, np.inf)
+    np.minimum.at(own, kinds, nearest)
+    # Kinds that lie on one another, such as virtual sites on their atoms, say nothing about how far to look.
+    apart = own[np.isfinite(own) & (own > _COINCIDENT * own[np.isfinite(own)].max(initial=0))]
+    if not len(apart):
         return np.zeros_like(table), np.zeros_like(table)
-    reach = _CONTACT_RANGE * overall
+    reach = _CONTACT_RANGE * float(apart.min())
     counts = np.zeros((n_kinds, n_kinds, _BINS), np.int64)
     for frame in frames:
         pairs = contacts(KDTree(frame), reach, codes)
@@ -491,6 +509,18 @@ def _of_all_kinds(table: np.ndarray) -> np.ndarray:
     own = table.min(axis=1)
     never = np.maximum(own[:, None], own[None])
     return np.where(np.isfinite(table), table, np.where(np.isfinite(never), never, 0.0))
+
+
+def _nearest_contacts(frame: np.ndarray, near_codes: np.ndarray, most: int) -> Float[np.ndarray, " n_atoms"]:
+    """Distance of each atom to the nearest one that is not near along the bonds, of which it has so many at most."""
+    n_atoms = len(frame)
+    if n_atoms < 2:
+        return np.full(n_atoms, np.inf)
+    apart, partner = KDTree(frame).query(frame, k=min(n_atoms, most + 2))
+    pairs = np.stack([np.broadcast_to(np.arange(n_atoms)[:, None], partner.shape), partner], axis=-1)
+    codes = pair_codes(np.sort(pairs.reshape(-1, 2), axis=1), n_atoms).reshape(partner.shape)
+    excluded = _contained(codes.reshape(-1), near_codes).reshape(partner.shape) | (pairs[..., 0] == pairs[..., 1])
+    return np.where(excluded, np.inf, apart).min(axis=1)
 
 
 def _closest_contact(frame: np.ndarray, near_codes: np.ndarray) -> float:

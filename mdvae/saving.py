@@ -22,7 +22,7 @@ import safetensors.numpy
 
 from mdvae._files import replacing
 from mdvae.history import History
-from mdvae.local_geometry import LocalGeometry, find_links, fit_local_geometry
+from mdvae.local_geometry import LocalGeometry, fit_local_geometry
 from mdvae.model import Model, TrainingData, assemble
 from mdvae.spec import Spec
 from mdvae.trajectory import System
@@ -141,9 +141,9 @@ def _training_data(document: dict, arrays: dict[str, np.ndarray], system: System
     frames, prefix = arrays["data.frames"], "data.geometry."
     statistics = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
     if document["format"] < 3:
-        # Not all of today's statistics were kept; the frames that were kept as well have what is missing.
-        links = find_links(frames, system.links, system.bonds)
-        fitted = fit_local_geometry(frames, links, system.masses).to_dict()
+        # Not all of today's statistics were kept; the frames that were kept as well have what is missing. The links are
+        # those that stood for bonds then.
+        fitted = fit_local_geometry(frames, system.links, system.masses).to_dict()
         statistics = fitted | (statistics if document["format"] == 2 else {})
     return TrainingData(frames, document["n_frames"], LocalGeometry.from_dict(statistics))
 

@@ -28,7 +28,7 @@ class Validity:
     n_wrong : (n_frames,)
         Centers of whose signed volumes that holds: inverted, or no longer flat.
     n_twisted : (n_frames,)
-        Torsions that do not turn in the data, and of whose signed volumes that holds: a peptide bond out of its plane.
+        Flat torsions of whose signed volumes that holds: a peptide bond out of its plane.
     n_overlaps : (n_frames,)
         Pairs further apart along the bonds that are closer than atoms of their kinds come in the data.
     """

@@ -329,7 +329,7 @@ def test_interrupt_in_figures_keeps_the_model(run, files, monkeypatch, tmp_path)
     assert code == 130
     assert err.splitlines() == [
         "mdvae: warning: not all figures could be drawn in figures: interrupted",
-        "mdvae: interrupted after the training; the model in m.mdvae is whole",
+        "mdvae: interrupted; the model in m.mdvae is whole",
     ]
     assert not mdvae.load(tmp_path / "m.mdvae").history.interrupted
 

@@ -90,8 +90,25 @@ def test_known_bonds_stay_and_loose_atoms_are_joined(hexane):
     frames = hexane[0].copy()
     frames[:, 4] = frames[:, 0] + np.random.default_rng(0).normal(size=(400, 3))
     frames[:, 5] = frames[:, 4] + np.array([0.15, 0, 0])
-    links = np.concatenate([CHAIN, [[2, 5]]])
-    assert found(frames, links, CHAIN[:3]) == {(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (2, 5)}
+    links = np.concatenate([CHAIN, [[3, 5]]])
+    assert found(frames, links, CHAIN[:3]) == {(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)}
+
+
+def test_a_long_bond_does_not_join_the_ends_of_an_angle(rng):
+    """Bromoethane in a plane: hydrogens are nearer to the other carbon than 1.15 times the bond to bromine."""
+    frame = np.array([[0, 0, 0], [0.15, 0, 0], [0.21, 0.184, 0], [-0.04, 0.1, 0], [-0.04, -0.1, 0], [0.19, -0.1, 0]])
+    assert np.linalg.norm(frame[1] - frame[3]) < 1.15 * np.linalg.norm(frame[1] - frame[2])
+    frames = frame + 0.002 * rng.normal(size=(100, 6, 3))
+    assert found(frames, CHAIN, NO_BONDS) == {(0, 1), (1, 2), (0, 3), (0, 4), (1, 5)}
+
+
+def test_rings_of_three_and_of_unequal_sides_are_closed(rng):
+    """Cyclopropane, and five-membered rings whose longest bond is a quarter longer than others."""
+    triangle = 0.15 / np.sqrt(3) * np.stack([np.cos(2.0944 * np.arange(3)), np.sin(2.0944 * np.arange(3))], axis=1)
+    thiophene = np.array([[0, 0], [0.124, 0.118], [0.071, 0.244], [-0.071, 0.244], [-0.124, 0.118]])
+    for flat, bonds in ((triangle, {(0, 1), (1, 2), (0, 2)}), (thiophene, {(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)})):
+        frames = np.concatenate([flat, np.zeros((len(flat), 1))], axis=1) + 0.002 * rng.normal(size=(100, len(flat), 3))
+        assert found(frames, CHAIN[: len(flat) - 1], NO_BONDS) == bonds
 
 
 def test_what_is_known_is_not_looked_for(hexane):
@@ -318,6 +335,15 @@ def test_most_contacts_keep_more_than_the_closest(rng):
     geometry = fit_local_geometry(on_a_line(gaps[:, None]), NO_BONDS)
     np.testing.assert_allclose(geometry.touching, [[1.0 + 0.05 * 0.3]], atol=0.004)
     assert (geometry.touching > geometry.closest).all()
+
+
+def test_coincident_atoms_leave_the_others_their_contacts(rng):
+    """Two atoms of kinds of their own on one another, and two of a third kind that come to 0.3 of each other."""
+    frames = np.zeros((300, 4, 3))
+    frames[:, 1, 0], frames[:, 2:, 1] = np.linspace(0.3, 0.6, 300), 5
+    geometry = fit_local_geometry(frames, NO_BONDS, np.array([1.0, 1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(geometry.closest[0, 0], 0.3)
+    assert geometry.closest[1, 2] == geometry.touching[1, 2] == 0
 
 
 @pytest.mark.parametrize("coincident", [range(300), [7]])

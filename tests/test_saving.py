@@ -176,15 +176,14 @@ def test_statistics_of_format_2_are_kept_and_completed(trained, saved, tmp_path)
     arrays = safetensors.numpy.load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     document = json.loads(header["__metadata__"]["mdvae"]) | {"format": 2}
-    arrays = {k: v for k, v in arrays.items() if not k.startswith(("data.geometry.t", "data.geometry.twists"))} | {
-        "data.geometry.thermal": np.array(7.0)
-    }
+    arrays = {k: v for k, v in arrays.items() if not k.startswith("data.geometry.t")}
+    arrays |= {"data.geometry.thermal": np.array(7.0), "data.geometry.closest": arrays["data.geometry.closest"] / 2}
     text = json.dumps(document)
     metadata = {"mdvae": text, "sha256": saving._digest(text, arrays)}
     (tmp_path / "old.mdvae").write_bytes(safetensors.numpy.save(arrays, metadata))
     geometry = mdvae.load(tmp_path / "old.mdvae").data.geometry
     assert geometry.thermal == 7.0
-    np.testing.assert_array_equal(geometry.closest, trained.data.geometry.closest)
+    np.testing.assert_array_equal(geometry.closest, trained.data.geometry.closest / 2)
     np.testing.assert_allclose(geometry.touching, trained.data.geometry.touching)
 
 

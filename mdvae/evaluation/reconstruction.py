@@ -43,7 +43,7 @@ class Evaluation:
         The same of the training frames from their mean structure.
     validity : dict
         For "frames", "decoded" and "restored" structures the share of those that are "valid", and of those with all
-        "lengths", all "centers", all "torsions" that do not turn, and all "contacts" within the bounds of the training
+        "lengths", all "centers", all flat "torsions", and all "contacts" within the bounds of the training
         data.
     """
 

@@ -40,7 +40,7 @@ def decode(model: Model, z: ArrayLike, *, restore: bool = True) -> Conformations
     model : Model
     z : (n_frames, latent_dim)
     restore : bool
-        Move each decoded structure to the nearest one with the bonds, angles, centers, stiff torsions and contacts of
+        Move each decoded structure to the nearest one with the bonds, angles, centers, flat torsions and contacts of
         the training data (see `mdvae.restoration`). False: what the decoder says, which for a flexible molecule is an
         average of structures and no structure. An untrained model knows no such data, and restores nothing.
 
@@ -80,7 +80,8 @@ def generate(
         elsewhere than it says, the more so the more dimensions there are; then the ensemble is off, though every
         structure in it may be right. ``"aggregate_posterior"``: the mean of the posteriors of the training frames that
         the model keeps, which is the prior that would have fitted them best (doi:10.48550/arXiv.1705.07120). Its
-        ensembles are the nearest to the simulation's, and its structures near ones that the simulation has visited.
+        ensemble is that of the training frames as the model reconstructs them, its structures near ones that the
+        simulation has visited.
     restore : bool
         As for `decode`.
     noise : bool
@@ -206,14 +207,16 @@ def restore_decoded(
     geometry = model.data.geometry if geometry is None else geometry
     restored = restore_frames(_restorer(geometry), raw)
     valid = check(geometry, restored, n_spreads=_SETTLED).valid
-    for n_spreads in _MORE_ROOM:
-        again = np.flatnonzero(~valid)
-        if not len(again):
-            break
-        restored[again] = restore_frames(_restorer(geometry, n_spreads=n_spreads), restored[again])
-        valid[again] = check(geometry, restored[again], n_spreads=_SETTLED).valid
     rest = np.flatnonzero(~valid)
     valid[rest] = check(geometry, restored[rest]).valid
+    for n_spreads in _MORE_ROOM:
+        if not len(rest):
+            break
+        again = restore_frames(_restorer(geometry, n_spreads=n_spreads), restored[rest])
+        now = check(geometry, again).valid
+        better = now | ~valid[rest]
+        restored[rest[better]], valid[rest] = again[better], now | valid[rest]
+        rest = rest[~check(geometry, restored[rest], n_spreads=_SETTLED).valid]
     # Contacts and lengths move atoms by equal shares; the pose is centered by its own weights, masses as a rule.
     weights = np.asarray(model.alignment.weights)
     restored -= np.average(restored - raw, axis=1, weights=weights)[:, None].astype(restored.dtype)

@@ -175,20 +175,28 @@ def test_where_not_all_can_be_near_its_mean_there_is_more_room(mean, spread, roo
     assert round(found.max()) == room
 
 
-def test_a_rigid_pair_may_be_closer_than_others_are():
-    """Ends of a rigid ring fragment are 1.05 apart, free atoms of the same kind 1.25 and more."""
-    rng = np.random.default_rng(0)
-    angles = np.deg2rad(-61) * np.arange(5)
-    ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1) * 1.0
-    frames = np.zeros((400, 85, 3), np.float32)
-    frames[:, :5] = ring
-    frames[:, 5::2, 2] = 10 * np.arange(1, 41)
-    frames[:, 6::2] = frames[:, 5::2]
-    frames[:, 6::2, 0] += rng.uniform(1.25, 1.36, size=(400, 40))
-    frames += 0.0005 * rng.normal(size=frames.shape).astype(np.float32)
+def test_a_rigid_pair_may_be_closer_than_others_are(rng):
+    """Ends of a rigid chain of five are 1.06 apart; chains of two, whose atoms are of the same kind, 1.25 and more."""
+    angles = np.deg2rad(71) * np.arange(5)
+    frames = np.zeros((400, 165, 3))
+    frames[:, :5, 0], frames[:, :5, 1] = (
+        np.cos(angles) / (2 * np.sin(angles[1] / 2)),
+        np.sin(angles) / (2 * np.sin(angles[1] / 2)),
+    )
+    pairs = frames[:, 5:].reshape(400, 40, 4, 3)
+    pairs[..., 2] = 10 * np.arange(1, 41)[:, None]
+    pairs[..., 1:, 0] = np.cumsum(
+        np.stack([np.ones((400, 40)), rng.uniform(1.25, 1.36, size=(400, 40)), np.ones((400, 40))], axis=-1), axis=-1
+    )
+    frames = (frames + 0.0005 * rng.normal(size=frames.shape)).astype(np.float32)
+    links = np.concatenate([[[i, i + 1] for i in range(4)], [[i, i + 1] for i in range(5, 165, 2)]])
+    geometry = fit_local_geometry(frames, links)
+    ends = np.linalg.norm(frames[:, 0] - frames[:, 4], axis=-1)
+    assert geometry.kinds.max() == 0
+    assert ends.max() < geometry.touching[0, 0] - 0.1
     model = mdvae.build(mdvae.read(frames, length_unit="reduced", alignment="none"), latent_dim=1, hidden=(4,))
-    geometry = fit_local_geometry(frames, np.array([[i, i + 1] for i in range(4)]))
     model = dataclasses.replace(model, data=TrainingData(frames, len(frames), geometry))
+    assert not check(geometry, restore_frames(Restorer(geometry), frames[:20])).valid.any()
     assert restore_decoded(model, frames[:20])[1].valid.all()
 
 

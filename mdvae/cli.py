@@ -266,7 +266,7 @@ def encode(
 
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
     trained = mdvae.load(model)
-    with _working(quiet, "encoding"):
+    with mdvae.pipeline.working(not quiet, "encoding"):
         n_frames = mdvae.write_latents(trained, _one_or_many(sources), output, **reading)
     _say(quiet, f"wrote {output}: {n_frames} frame{'s' * (n_frames != 1)}")
 
@@ -289,7 +289,7 @@ def decode(
 
     trained = mdvae.load(model)
     z = mdvae.read_latents(latents)
-    with _working(quiet, f"decoding {len(z)} points"):
+    with mdvae.pipeline.working(not quiet, f"decoding {len(z)} points"):
         trajectory = mdvae.decode(trained, z, restore=restore)
     _save_conformations(mdvae, trained, trajectory, output, quiet)
 
@@ -317,7 +317,7 @@ def reconstruct(
 
     trained = mdvae.load(model)
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
-    with _working(quiet, "encoding and decoding"):
+    with mdvae.pipeline.working(not quiet, "encoding and decoding"):
         trajectory = mdvae.reconstruct(trained, _one_or_many(sources), restore=restore, **reading)
     _save_conformations(mdvae, trained, trajectory, output, quiet)
 
@@ -344,7 +344,7 @@ def generate(
     mdvae.trajectory.check_output(output)
 
     trained = mdvae.load(model)
-    with _working(quiet, f"generating {n_frames} structures"):
+    with mdvae.pipeline.working(not quiet, f"generating {n_frames} structures"):
         trajectory = mdvae.generate(trained, n_frames, prior=prior.value, restore=restore, noise=noise, seed=seed)
     _save_conformations(mdvae, trained, trajectory, output, quiet)
 
@@ -375,7 +375,7 @@ def minimize(
     mdvae.trajectory.check_output(output)
 
     trained = mdvae.load(model)
-    with _working(quiet, f"searching from {n_starts} starts"):
+    with mdvae.pipeline.working(not quiet, f"searching from {n_starts} starts"):
         result = mdvae.minimize(
             trained,
             mdvae.observables.by_name(observable, masses=trained.system.masses),
@@ -420,7 +420,7 @@ def evaluate(
 
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
     trained = mdvae.load(model)
-    with _working(quiet, "encoding, decoding and judging"):
+    with mdvae.pipeline.working(not quiet, "encoding, decoding and judging"):
         report = mdvae.evaluate(trained, _one_or_many(sources), **reading)
     _say(quiet, str(report))
     if output is not None:
@@ -488,21 +488,6 @@ def _interrupts() -> Iterator[list[int]]:
         yield noted
     finally:
         signal.signal(signal.SIGINT, usual)
-
-
-@contextlib.contextmanager
-def _working(quiet: bool, text: str) -> Iterator[None]:
-    """That something goes on, and for how long, in a line that goes away; on a terminal only."""
-    if quiet or not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = SpinnerColumn(), TextColumn(text), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task("", total=None)
-        yield
 
 
 def _leave(*_) -> None:

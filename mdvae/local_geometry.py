@@ -56,6 +56,7 @@ _CONTACT_RANGE = 2.0
 _TOUCHING, _RARE_CONTACTS = 1.3, 0.05
 # Contacts so much closer than those of other kinds are none.
 _COINCIDENT = 0.01
+# Of the histograms of contacts: a hundredth of the closest of all, each.
 _BINS = 200
 # Atoms times frames, and frames, that the pass over contacts may look at.
 _CONTACT_BUDGET, _CONTACT_FRAMES = 2_000_000, 4000
@@ -472,8 +473,7 @@ def _contact_distances(
     """Closest approach of two kinds, and what most of their contacts keep."""
     n_kinds, codes = int(kinds.max()) + 1, np.sort(pair_codes(near, frames.shape[1]))
     table = np.full((n_kinds, n_kinds), np.inf)
-    most = int(np.bincount(near.reshape(-1), minlength=1).max())
-    nearest = np.min([_nearest_contacts(frame, codes, most) for frame in _few(frames)], axis=0)
+    nearest = np.min([_nearest_contacts(frame, codes) for frame in _few(frames)], axis=0)
     own = np.full(n_kinds, np.inf)
     np.minimum.at(own, kinds, nearest)
     # Kinds that lie on one another, such as virtual sites on their atoms, say nothing about how far to look.
@@ -511,30 +511,18 @@ def _of_all_kinds(table: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(table), table, np.where(np.isfinite(never), never, 0.0))
 
 
-def _nearest_contacts(frame: np.ndarray, near_codes: np.ndarray, most: int) -> Float[np.ndarray, " n_atoms"]:
-    """Distance of each atom to the nearest one that is not near along the bonds, of which it has so many at most."""
+def _nearest_contacts(frame: np.ndarray, near_codes: np.ndarray) -> Float[np.ndarray, " n_atoms"]:
+    """Distance of each atom to the nearest one that is not near along the bonds; infinity if there is none."""
     n_atoms = len(frame)
     if n_atoms < 2:
         return np.full(n_atoms, np.inf)
+    # Beside itself and all that can be near it, one more is a contact.
+    most = int(np.bincount(np.concatenate(np.divmod(near_codes, n_atoms)), minlength=1).max())
     apart, partner = KDTree(frame).query(frame, k=min(n_atoms, most + 2))
     pairs = np.stack([np.broadcast_to(np.arange(n_atoms)[:, None], partner.shape), partner], axis=-1)
     codes = pair_codes(np.sort(pairs.reshape(-1, 2), axis=1), n_atoms).reshape(partner.shape)
     excluded = _contained(codes.reshape(-1), near_codes).reshape(partner.shape) | (pairs[..., 0] == pairs[..., 1])
     return np.where(excluded, np.inf, apart).min(axis=1)
-
-
-def _closest_contact(frame: np.ndarray, near_codes: np.ndarray) -> float:
-    """Distance of the closest pair that is not near; infinity if there is none."""
-    tree = KDTree(frame)
-    diameter = float(np.linalg.norm(np.ptp(frame, axis=0)))
-    radius = max(diameter / max(len(frame), 2), 1e-6)
-    while True:
-        pairs = contacts(tree, radius, near_codes)
-        if len(pairs):
-            return float(distances(frame[None], pairs)[0].min())
-        if radius > diameter:
-            return np.inf
-        radius *= 1.6
 
 
 def _soft_compression(frames: Coordinates, bonds: Pairs, mean: np.ndarray) -> float:
@@ -543,6 +531,6 @@ def _soft_compression(frames: Coordinates, bonds: Pairs, mean: np.ndarray) -> fl
 
 def _soft_contact(frames: Coordinates, links: Pairs) -> float:
     codes = np.sort(pair_codes(links, frames.shape[1]))
-    closest = np.array([_closest_contact(frame, codes) for frame in frames])
+    closest = np.array([_nearest_contacts(frame, codes).min() for frame in frames])
     finite = closest[np.isfinite(closest)]
     return float(np.quantile(finite, _USUAL_FRAMES)) if len(finite) else 0.0

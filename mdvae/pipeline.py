@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mdvae import plots
 from mdvae._files import replacing
@@ -137,7 +138,7 @@ def fit(
     model = dataclasses.replace(model, settings=model.settings | {"reading": str(frames.report)})
     if figures is not None:
         try:
-            with _status(progress, "drawing figures"):
+            with working(progress, "drawing figures"):
                 draw_figures(model, frames, figures)
         except (OSError, KeyboardInterrupt) as error:
             # A picture is not worth a trained model.
@@ -148,18 +149,29 @@ def fit(
 @contextlib.contextmanager
 def _counting(enabled: bool) -> Iterator[Callable[[int], None]]:
     """Frames read so far."""
-    with _status(enabled, "reading") as say:
+    with working(enabled, "reading") as say:
         yield lambda n_frames: say(f"reading and aligning: {n_frames} frames")
 
 
 @contextlib.contextmanager
-def _status(enabled: bool, text: str) -> Iterator[Callable[[str], None]]:
-    """What goes on, in a line that goes away; nothing where standard error is not a terminal."""
-    if not (enabled and sys.stderr.isatty()):
-        yield lambda text: None
-        return
-    with Console(stderr=True).status(text) as status:
-        yield status.update
+def working(enabled: bool, text: str) -> Iterator[Callable[[str], None]]:
+    """Show what goes on, and for how long, in a line that goes away; nothing where standard error is not a terminal.
+
+    Parameters
+    ----------
+    enabled : bool
+    text : str
+
+    Yields
+    ------
+    callable
+        Replaces the text.
+    """
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    disable = not (enabled and sys.stderr.isatty())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=disable) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda text: progress.update(task, description=text)
 
 
 def draw_figures(

@@ -64,8 +64,8 @@ class Restorer(eqx.Module):
     geometry : LocalGeometry
     n_spreads : float, optional
         Held lengths and volumes end within so many spreads of their mean; 1.25, and contacts no nearer than most, if
-        left out. Where all of that cannot be had at once more spreads are easier to
-        reach, and contacts then end only a little above the closest approach.
+        left out. Where all of that cannot be had at once more spreads are easier to reach, and contacts then end only a
+        little above the closest approach.
     bare : bool
         Aim at no more than `validity` asks: the very limits of the data, for lengths, volumes and contacts.
     n_rounds : int

@@ -43,8 +43,7 @@ class Evaluation:
         The same of the training frames from their mean structure.
     validity : dict
         For "frames", "decoded" and "restored" structures the share of those that are "valid", and of those with all
-        "lengths", all "centers", all flat "torsions", and all "contacts" within the bounds of the training
-        data.
+        "lengths", all "centers", all flat "torsions", and all "contacts" within the bounds of the training data.
     """
 
     unit: str
@@ -151,9 +150,7 @@ def rmsd(a: Coordinates, b: Coordinates) -> Float[np.ndarray, " n_frames"]:
     return np.sqrt(((a - b) ** 2).sum(axis=2).mean(axis=1))
 
 
-def principal_components(
-    frames: Float[np.ndarray, "n_frames n_atoms dim"], n_components: int
-) -> Callable[[np.ndarray], np.ndarray]:
+def principal_components(frames: Coordinates, n_components: int) -> Callable[[np.ndarray], np.ndarray]:
     """Projection of frames on the leading principal components of these."""
     flat = frames.reshape(len(frames), -1).astype(np.float64)
     mean = flat.mean(axis=0)

@@ -1,4 +1,4 @@
-"""Small systems that we can simulate ourselves: the embedded data of demo, tests and examples.
+"""Chains that we simulate ourselves.
 
 One integrator, `langevin`, moves any system; a system is data: masses and a tuple of energy terms. The
 terms are those of a linear chain, in which each atom is bonded to the next.
@@ -18,25 +18,6 @@ from jaxtyping import Array, Float
 
 from mdvae._types import Frame, Key, Scalar, Weights
 from mdvae.geometry.safe import safe_angle, safe_norm
-
-__all__ = [
-    "Angles",
-    "Bonds",
-    "LennardJones",
-    "Run",
-    "Term",
-    "Torsions",
-    "alkane",
-    "alkane_masses",
-    "alkane_pdb",
-    "alkane_terms",
-    "bead_spring_chain",
-    "chain_energy",
-    "chain_terms",
-    "langevin",
-    "potential_energy",
-    "zigzag",
-]
 
 BOLTZMANN = 0.00831446261815324
 """Boltzmann's constant in kJ/mol/K."""

@@ -1,0 +1,41 @@
+"""Small systems and data that we make ourselves: the embedded data of demo, tests and examples."""
+
+from mdvae.toys.chains import (
+    BOLTZMANN,
+    Angles,
+    Bonds,
+    LennardJones,
+    Run,
+    Term,
+    Torsions,
+    alkane,
+    alkane_masses,
+    alkane_pdb,
+    alkane_terms,
+    bead_spring_chain,
+    chain_energy,
+    chain_terms,
+    langevin,
+    potential_energy,
+    zigzag,
+)
+
+__all__ = [
+    "BOLTZMANN",
+    "Angles",
+    "Bonds",
+    "LennardJones",
+    "Run",
+    "Term",
+    "Torsions",
+    "alkane",
+    "alkane_masses",
+    "alkane_pdb",
+    "alkane_terms",
+    "bead_spring_chain",
+    "chain_energy",
+    "chain_terms",
+    "langevin",
+    "potential_energy",
+    "zigzag",
+]

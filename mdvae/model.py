@@ -13,7 +13,6 @@ from mdvae._types import Features, Frame, Key, Latent, Whole
 from mdvae.alignment import AbstractAlignment, PrincipalAxes, Superposition, Unaligned
 from mdvae.history import History
 from mdvae.local_geometry import LocalGeometry, find_links
-from mdvae.networks import MLPDecoder, MLPEncoder
 from mdvae.representations import (
     AbstractRepresentation,
     Cartesian,
@@ -24,12 +23,23 @@ from mdvae.representations import (
 )
 from mdvae.spec import Spec
 from mdvae.trajectory import Frames, System
-from mdvae.vae import VAE, Gaussian, GaussianVonMises, LowRankGaussian, SquaredError, StandardNormal
+from mdvae.vae import (
+    VAE,
+    Diagnostics,
+    Gaussian,
+    GaussianVonMises,
+    LowRankGaussian,
+    SquaredError,
+    named_prior,
+    perceptrons,
+)
 
 # Fewer frames than this have no statistics to speak of.
 _FEWEST_FRAMES = 10
 # Training frames that go into the model: all of them where they fit, else evenly spaced ones.
 _KEPT_BYTES = 16 * 2**20
+
+PseudoInputs = Float[Array, "n_components n_features"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +81,8 @@ class Model:
         There once it is trained.
     history : History, optional
         There once it is trained.
+    diagnostics : Diagnostics, optional
+        Of its latent space, once it is trained.
     settings : dict
         How it was trained: plain names and numbers, for the record.
     """
@@ -82,6 +94,7 @@ class Model:
     spec: Spec | None = None
     data: TrainingData | None = None
     history: History | None = None
+    diagnostics: Diagnostics | None = None
     settings: dict = dataclasses.field(default_factory=dict)
 
     @property
@@ -97,7 +110,8 @@ class Model:
     @property
     def latent_dim(self) -> int:
         """Number of latent coordinates."""
-        return len(self.vae.prior_distribution().mean)
+        x = jax.ShapeDtypeStruct((self.representation.n_features,), jnp.float32)
+        return len(eqx.filter_eval_shape(self.vae.encode, x))
 
     def __str__(self) -> str:
         system, weights = self.system, np.asarray(self.alignment.weights)
@@ -111,25 +125,31 @@ class Model:
             f"lengths in {unit}{arrays}",
             f"alignment   {type(self.alignment).__name__}, centered on the center of {center}",
             f"features    {type(self.representation).__name__}, {self.representation.n_features} numbers a frame",
-            f"networks    {self.latent_dim} latent dimensions, {sum(leaf.size for leaf in parameters)} numbers",
+            f"networks    {self.latent_dim} latent dimensions, {sum(leaf.size for leaf in parameters)} numbers; "
+            f"prior {type(self.vae.prior).__name__}",
         ]
         if self.history is not None:
             density = not isinstance(self.vae.likelihood, SquaredError)
             lines += _history_lines(self.history, self.settings, "nats" if density else "squared lengths, nats for KL")
+        if self.diagnostics is not None:
+            first, *others = str(self.diagnostics).splitlines()
+            lines += [f"latent      {first}", *(f"            {line}" for line in others)]
         return "\n".join(lines)
 
 
 def _history_lines(history: History, settings: dict, unit: str) -> list[str]:
     best = history.best()
     weight = settings.get("strain_weight")
+    # The importance-weighted bound and free bits are no such sum.
+    sums = settings.get("importance_samples", 1) == 1 and not settings.get("free_bits")
+    equals, plus = (" =", " + beta x") if sums else (";", ",")
     strain = f" + {weight} x strain {best['validation_penalty']:.3f}" if weight else ""
     return [
         f"training    {history.n_training} frames, {history.n_validation} held out in blocks of time; "
         f"beta {settings.get('beta')}, seed {settings.get('seed')}",
         f"            {history.n_epochs} epochs in {history.seconds:.0f} s: {history.stopped}",
-        f"            best epoch {history.best_epoch + 1}, held-out loss {best['validation_loss']:.3f} = "
-        f"reconstruction {best['validation_reconstruction']:.3f} + beta x KL {best['validation_kl']:.3f}{strain} "
-        f"({unit})",
+        f"            best epoch {history.best_epoch + 1}, held-out loss {best['validation_loss']:.3f}{equals} "
+        f"reconstruction {best['validation_reconstruction']:.3f}{plus} KL {best['validation_kl']:.3f}{strain} ({unit})",
     ]
 
 
@@ -213,7 +233,8 @@ def build(frames: Frames, *, key: Key | None = None, seed: Whole = 0, **spec) ->
         else feature_statistics(representation, frames.coordinates)
     )
     key = key_for("build", seed) if key is None else key
-    skeleton = assemble(description, frames.system, key, representation, statistics)
+    pseudo_inputs = _pseudo_inputs(description, representation, frames)
+    skeleton = assemble(description, frames.system, key, representation, statistics, pseudo_inputs)
     return dataclasses.replace(skeleton, alignment=frames.alignment)
 
 
@@ -236,6 +257,7 @@ def assemble(
     key: Key,
     representation: AbstractRepresentation | None = None,
     statistics: FeatureStatistics | None = None,
+    pseudo_inputs: PseudoInputs | None = None,
 ) -> Model:
     """Model of the shape that a spec describes, with fresh weights.
 
@@ -248,6 +270,8 @@ def assemble(
         The one that the spec names; one without content, to be filled, if left out.
     statistics : FeatureStatistics, optional
         Of the features; mean zero and deviation one if left out.
+    pseudo_inputs : (n_components, n_features), optional
+        Where those of a VampPrior start; zeros if left out.
 
     Returns
     -------
@@ -257,21 +281,45 @@ def assemble(
     if statistics is None:
         one = 1.0 if isinstance(representation, Cartesian) else np.ones(spec.n_features)
         statistics = FeatureStatistics(np.zeros(spec.n_features), one, one)
-    encoder_key, decoder_key = jax.random.split(key)
     values = statistics.mean, statistics.deviation, statistics.unit
     mean, deviation, unit = (jnp.asarray(value, jnp.float32) for value in values)
-    layers = {"activation": spec.activation, "residual": spec.residual}
-    encoder = MLPEncoder(
-        spec.n_features, spec.latent_dim, spec.hidden, **layers, shift=mean, scale=unit, key=encoder_key
-    )
     # Folded in, not split off: the weights of the other models are to stay what they were for a seed.
     likelihood = _likelihood(spec, representation.n_linear, deviation, jax.random.fold_in(key, 2))
-    n_params = likelihood.n_params(spec.n_features)
-    decoder = MLPDecoder(
-        spec.latent_dim, n_params, spec.hidden[::-1], **layers, shift=mean, scale=deviation, key=decoder_key
+    prior = named_prior(
+        spec.prior,
+        spec.latent_dim,
+        n_components=spec.n_components,
+        pseudo_inputs=_pseudo_inputs(spec) if pseudo_inputs is None else pseudo_inputs,
+        unit=unit,
+        key=jax.random.fold_in(key, 3),
     )
-    vae = VAE(encoder, decoder, likelihood, StandardNormal(spec.latent_dim))
+    vae = perceptrons(
+        spec.latent_dim,
+        likelihood,
+        prior,
+        hidden=spec.hidden,
+        activation=spec.activation,
+        residual=spec.residual,
+        posterior=spec.posterior,
+        shift=mean,
+        unit=unit,
+        output_shift=mean,
+        output_scale=deviation,
+        key=key,
+    )
     return Model(system, _alignment(spec), representation, vae, spec)
+
+
+def _pseudo_inputs(
+    spec: Spec, representation: AbstractRepresentation | None = None, frames: Frames | None = None
+) -> PseudoInputs | None:
+    """Features of evenly spaced frames, for the VampPrior; without frames of the right shape only."""
+    if spec.prior != "vamp" or spec.n_components is None:
+        return None
+    if representation is None or frames is None:
+        return jnp.zeros((spec.n_components, spec.n_features), jnp.float32)
+    rows = np.linspace(0, len(frames.coordinates) - 1, spec.n_components).astype(int)
+    return jax.vmap(representation.to_features)(jnp.asarray(frames.coordinates[rows]))
 
 
 def remember(frames: Frames, geometry: LocalGeometry) -> TrainingData:

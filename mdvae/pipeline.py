@@ -20,12 +20,13 @@ from mdvae import plots
 from mdvae._files import replacing
 from mdvae._keys import key_for
 from mdvae._types import Number, Whole
+from mdvae.augmentation import check_augmentation
 from mdvae.latent import Minimum, encode_chunks, generate, minimize
 from mdvae.latent.encoding import encode_posed
 from mdvae.model import Model, build
 from mdvae.observables import radius_of_gyration
 from mdvae.spec import Spec
-from mdvae.training import check_settings, train
+from mdvae.training import Settings, check_not_negative, train
 from mdvae.trajectory import Chunk, Frames, read
 
 if TYPE_CHECKING:
@@ -60,12 +61,19 @@ def fit(
     likelihood: str | None = None,
     width: Number | None = None,
     rank: Whole | None = None,
+    posterior: str = "diagonal",
+    prior: str = "standard_normal",
+    n_components: Whole | None = None,
     beta: Number = 1.0,
     epochs: Whole | None = None,
     batch_size: Whole | None = None,
     learning_rate: Number = 1e-3,
     warmup_epochs: Whole = 0,
+    n_cycles: Whole = 0,
+    free_bits: Number = 0.0,
+    importance_samples: Whole = 1,
     strain_weight: Number = 0.0,
+    augment: Sequence[str] = (),
     validation_fraction: Number = 0.1,
     patience: Whole | None = None,
     seed: Whole = 0,
@@ -80,10 +88,13 @@ def fit(
         Members of a list are separate trajectories.
     top, select, atom_indices, stride, chunk, length_unit, periodic, center, alignment
         How to read it: see `read`.
-    representation, latent_dim, hidden, activation, residual, likelihood, width, rank
+    representation, latent_dim, hidden, activation, residual, likelihood, width, rank, posterior, prior, n_components
         What to build: see `Spec`.
-    beta, epochs, batch_size, learning_rate, warmup_epochs, strain_weight, validation_fraction, patience
-        How to train it: see `train`.
+    beta, epochs, batch_size, learning_rate, warmup_epochs, n_cycles, free_bits, importance_samples, \
+validation_fraction, patience
+        How to train it: see `Settings`.
+    strain_weight, augment
+        See `train`.
     seed : int
         One seed, one model: bit for bit on the same machine.
     figures : path, optional
@@ -110,15 +121,20 @@ def fit(
     """
     shape = {"representation": representation, "latent_dim": latent_dim, "hidden": hidden, "activation": activation}
     shape |= {"residual": residual, "likelihood": likelihood, "width": width, "rank": rank}
+    shape |= {"posterior": posterior, "prior": prior, "n_components": n_components}
     schedule = {"beta": beta, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    schedule |= {"warmup_epochs": warmup_epochs, "strain_weight": strain_weight}
+    schedule |= {"warmup_epochs": warmup_epochs, "n_cycles": n_cycles, "free_bits": free_bits}
+    schedule |= {"importance_samples": importance_samples}
     schedule |= {"validation_fraction": validation_fraction, "patience": patience}
+    besides = {"strain_weight": strain_weight, "augment": augment}
     # A misspelled option should not cost the reading of a long file: ask for what does not depend on it first.
     if figures is not None:
         Path(figures).mkdir(parents=True, exist_ok=True)
     key_for("fit", seed)
     Spec(n_atoms=10**9, dim=3, alignment=alignment, **shape)
-    check_settings(**schedule)
+    Settings(**schedule)
+    check_not_negative("strain_weight", strain_weight)
+    check_augmentation(augment)
     with _counting(progress) as count:
         frames = read(
             source,
@@ -134,7 +150,7 @@ def fit(
             progress=count,
         )
     _log.info("%s", frames.report)
-    model = train(build(frames, seed=seed, **shape), frames, **schedule, seed=seed, progress=progress)
+    model = train(build(frames, seed=seed, **shape), frames, **schedule, **besides, seed=seed, progress=progress)
     model = dataclasses.replace(model, settings=model.settings | {"reading": str(frames.report)})
     if figures is not None:
         try:

@@ -26,10 +26,12 @@ from mdvae.local_geometry import LocalGeometry, fit_local_geometry
 from mdvae.model import Model, TrainingData, assemble
 from mdvae.spec import Spec
 from mdvae.trajectory import System
+from mdvae.vae import Diagnostics
 
 # Raised when files of older programs would be misread; newer files are refused by older programs.
-# 2: statistics of the local geometry instead of bare ranges. 3: flat torsions and usual contacts among them.
-FORMAT_VERSION = 3
+# 2: statistics of the local geometry instead of bare ranges. 3: flat torsions and usual contacts among them. 4: learned
+# priors, posteriors of any covariance, diagnostics.
+FORMAT_VERSION = 4
 _LIBRARIES = ("mdvae", "jax", "equinox", "numpy", "mdtraj")
 
 
@@ -88,12 +90,13 @@ def load(path: str | os.PathLike, *, like: Model | None = None) -> Model:
             f"{path} holds a model that was composed by hand; load it with like=, a model of its structure"
         )
     parts = _fill(skeleton, {k: v for k, v in arrays.items() if k.startswith("model.")}, path)
-    history = document["history"]
+    history, diagnostics = document["history"], document.get("diagnostics")
     return dataclasses.replace(
         skeleton,
         **parts,
         data=_training_data(document, arrays, system),
         history=None if history is None else History.from_dict(history),
+        diagnostics=None if diagnostics is None else Diagnostics.from_dict(diagnostics),
         settings=document["settings"],
     )
 
@@ -132,6 +135,7 @@ def _document(model: Model) -> dict[str, Any]:
         "n_frames": None if model.data is None else model.data.n_frames,
         "settings": model.settings,
         "history": None if model.history is None else model.history.to_dict(),
+        "diagnostics": None if model.diagnostics is None else model.diagnostics.to_dict(),
     }
 
 

@@ -9,11 +9,14 @@ from typing import Any
 ALIGNMENTS = ("superposition", "principal", "none")
 REPRESENTATIONS = ("cartesian", "internal")
 LIKELIHOODS = ("gaussian", "isotropic_gaussian", "low_rank_gaussian", "fixed_gaussian", "squared_error")
-PRIORS = ("standard_normal",)
+POSTERIORS = ("diagonal", "full")
+PRIORS = ("standard_normal", "mixture", "vamp", "flow")
 # Smooth ones only: a coordinate that biases a simulation needs a continuous gradient.
 ACTIVATIONS = ("silu", "tanh", "softplus", "gelu")
 # Shared displacements of a low-rank Gaussian, where none are asked for; CONTRIBUTING has the comparison.
 _RANK = 16
+# Components of a learned prior, where no number is given.
+_COMPONENTS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,13 @@ class Spec:
     rank : int, optional
         How many shared displacements the noise of the low-rank Gaussian has, of that only: from 1 to the number of
         features; 16, or all of them where there are fewer, if left out.
-    prior : {"standard_normal"}
+    posterior : {"diagonal", "full"}
+        Whether the posterior's components are independent.
+    prior : {"standard_normal", "mixture", "vamp", "flow"}
+        All but the first are learned together with the rest: a mixture of normal distributions, a mixture of the
+        posteriors of learned pseudo-inputs, a normalizing flow; see `mdvae.vae`.
+    n_components : int, optional
+        Of the mixture and of the VampPrior only; 32 if left out.
 
     Raises
     ------
@@ -63,7 +72,9 @@ class Spec:
     likelihood: str | None = None
     width: float | None = None
     rank: int | None = None
+    posterior: str = "diagonal"
     prior: str = "standard_normal"
+    n_components: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_atoms", "dim", "latent_dim"):
@@ -81,6 +92,7 @@ class Spec:
         _check_choice("representation", self.representation, REPRESENTATIONS)
         _check_choice("activation", self.activation, ACTIVATIONS)
         _check_choice("likelihood", self.likelihood, LIKELIHOODS)
+        _check_choice("posterior", self.posterior, POSTERIORS)
         _check_choice("prior", self.prior, PRIORS)
         _check_choice("dim", self.dim, (2, 3))
         _check_count("n_atoms", self.n_atoms)
@@ -91,6 +103,7 @@ class Spec:
         self._check_latent_dim()
         self._check_width()
         self._check_rank()
+        self._check_components()
 
     @property
     def n_features(self) -> int:
@@ -165,6 +178,17 @@ class Spec:
         _check_count("rank", rank)
         if rank > self.n_features:
             raise ValueError(f"rank={rank} is larger than the number of features, {self.n_features}")
+
+    def _check_components(self) -> None:
+        if self.prior not in ("mixture", "vamp"):
+            if self.n_components is not None:
+                raise ValueError(
+                    f"n_components={self.n_components} belongs to prior='mixture' or 'vamp', got {self.prior!r}"
+                )
+            return
+        count = _COMPONENTS if self.n_components is None else _whole("n_components", self.n_components)
+        object.__setattr__(self, "n_components", count)
+        _check_count("n_components", count)
 
 
 def _check_choice(name: str, value: Any, choices: tuple) -> None:

@@ -307,7 +307,7 @@ def test_interrupt_in_training_keeps_the_best_model(run, files, monkeypatch, tmp
         if epoch == 3:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("mdvae.training.fitting.ProgressBar.__call__", interrupt)
+    monkeypatch.setattr("mdvae.training.descent.ProgressBar.__call__", interrupt)
     code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", *FIT[:2], "--epochs", "50")
     assert code == 130, err
     assert "interrupted in epoch 4 of 50; the best model so far is in m.mdvae" in err

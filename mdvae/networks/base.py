@@ -6,14 +6,14 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from mdvae._types import Features, Latent
-from mdvae.distributions import DiagonalNormal
+from mdvae.distributions import AbstractNormal
 
 
 class AbstractEncoder(eqx.Module):
     """One feature vector to the approximate posterior over its latent point."""
 
     @abc.abstractmethod
-    def __call__(self, x: Features) -> DiagonalNormal:
+    def __call__(self, x: Features) -> AbstractNormal:
         """Posterior over (latent_dim,) for features (n_features,)."""
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdvae._types import Features, Key, Latent, Scalar
-from mdvae.distributions import DiagonalNormal
+from mdvae.distributions import AbstractNormal, DiagonalNormal, FullNormal, n_below_diagonal
 from mdvae.networks.base import AbstractDecoder, AbstractEncoder
 
 # Posterior widths stay within e^±8 of the prior's: no data asks for more, and exp cannot overflow.
@@ -17,7 +17,7 @@ _LOG_STD_LIMIT = 8.0
 
 
 class MLPEncoder(AbstractEncoder):
-    """Perceptron from standardized features to a diagonal normal posterior.
+    """Perceptron from standardized features to a normal posterior.
 
     Parameters
     ----------
@@ -34,6 +34,8 @@ class MLPEncoder(AbstractEncoder):
     residual : bool
         Whether hidden layers of the same width as the one before add to it instead of replacing it. Without, deep
         networks let latent dimensions die.
+    covariance : {"diagonal", "full"}
+        Whether the posterior's components are independent.
     """
 
     shift: Features
@@ -41,6 +43,7 @@ class MLPEncoder(AbstractEncoder):
     layers: tuple[eqx.nn.Linear, ...]
     activation: Callable = eqx.field(static=True)
     residual: bool = eqx.field(static=True)
+    latent_dim: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -53,16 +56,20 @@ class MLPEncoder(AbstractEncoder):
         scale: Scalar | Features,
         key: Key,
         residual: bool = True,
+        covariance: str = "diagonal",
     ) -> None:
+        n_outputs = 2 * latent_dim + (n_below_diagonal(latent_dim) if covariance == "full" else 0)
         self.shift, self.scale = shift, scale
-        self.layers = _linear_layers([n_features, *hidden, 2 * latent_dim], key)
-        self.activation, self.residual = _activation(activation), residual
+        self.layers = _linear_layers([n_features, *hidden, n_outputs], key)
+        self.activation, self.residual, self.latent_dim = _activation(activation), residual, latent_dim
 
-    def __call__(self, x: Features) -> DiagonalNormal:
+    def __call__(self, x: Features) -> AbstractNormal:
         """Posterior for one feature vector."""
         shift, scale = jax.lax.stop_gradient((self.shift, self.scale))
-        mean, log_std = jnp.split(_forward(self, (x - shift) / scale), 2)
-        return DiagonalNormal(mean, _LOG_STD_LIMIT * jnp.tanh(log_std / _LOG_STD_LIMIT))
+        n = self.latent_dim
+        mean, log_std, lower = jnp.split(_forward(self, (x - shift) / scale), [n, 2 * n])
+        log_std = _LOG_STD_LIMIT * jnp.tanh(log_std / _LOG_STD_LIMIT)
+        return FullNormal(mean, log_std, lower) if len(lower) else DiagonalNormal(mean, log_std)
 
 
 class MLPDecoder(AbstractDecoder):

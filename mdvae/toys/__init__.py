@@ -19,6 +19,7 @@ from mdvae.toys.chains import (
     potential_energy,
     zigzag,
 )
+from mdvae.toys.vectors import classes, known_factors, pinwheel, two_modes
 
 __all__ = [
     "BOLTZMANN",
@@ -35,7 +36,11 @@ __all__ = [
     "bead_spring_chain",
     "chain_energy",
     "chain_terms",
+    "classes",
+    "known_factors",
     "langevin",
+    "pinwheel",
     "potential_energy",
+    "two_modes",
     "zigzag",
 ]

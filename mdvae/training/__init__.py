@@ -1,7 +1,19 @@
 """Fitting."""
 
-from mdvae.training.fitting import check_settings, train
+from mdvae.training.afterwards import fit_prior
+from mdvae.training.fitting import train
 from mdvae.training.loop import optimize
+from mdvae.training.settings import Settings, check_not_negative
 from mdvae.training.splits import split_blocks
+from mdvae.training.vectors import TrainedVAE, train_vae
 
-__all__ = ["check_settings", "optimize", "split_blocks", "train"]
+__all__ = [
+    "Settings",
+    "TrainedVAE",
+    "check_not_negative",
+    "fit_prior",
+    "optimize",
+    "split_blocks",
+    "train",
+    "train_vae",
+]

@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -13,16 +14,18 @@ from jaxtyping import Array, Float, Int
 
 from mdvae._types import Key
 from mdvae.history import History
-from mdvae.vae import VAE, AbstractObjective
+from mdvae.vae import AbstractObjective
 
+Module = TypeVar("Module", bound=eqx.Module)
 Progress = Callable[[int, int, Mapping[str, float]], None]
 
 # Validation runs in batches of this size, whatever the training batch: it needs no gradients.
 _VALIDATION_BATCH = 1024
+_WORDS = {"reconstruction": "reconstruction", "kl": "KL"}
 
 
 def optimize(
-    vae: VAE,
+    module: Module,
     features: Float[Array | np.ndarray, "n_frames n_features"],
     training: Int[np.ndarray, " n_training"],
     validation: Int[np.ndarray, " n_validation"],
@@ -34,8 +37,9 @@ def optimize(
     patience: int,
     key: Key,
     first_epoch: int = 0,
+    augment: Callable | None = None,
     progress: Progress | None = None,
-) -> tuple[VAE, History]:
+) -> tuple[Module, History]:
     """Train by stochastic gradients; return the parameters that did best on the held-out frames.
 
     Every epoch is one compiled scan over data that stay on the device, shuffled by index. The held-out
@@ -43,7 +47,7 @@ def optimize(
 
     Parameters
     ----------
-    vae : VAE
+    module : VAE, or what else the objective judges
         Where to start; not changed.
     features : (n_frames, n_features)
     training, validation : indices of frames
@@ -60,12 +64,15 @@ def optimize(
     first_epoch : int
         Number of the first epoch, where training goes on: no random number is then used twice, and the held-out frames
         are judged with the same noise as before.
+    augment : callable, optional
+        Example (n_features,) and key to another example; applied to each one anew in every epoch, never to held-out
+        ones.
     progress : callable, optional
         Called after each epoch with epochs done, epochs planned, and the epoch's terms.
 
     Returns
     -------
-    vae : VAE
+    module : as given
     history : History
 
     Raises
@@ -84,9 +91,9 @@ def optimize(
     data = jnp.asarray(features)
     rows, held_out = jnp.asarray(training), jnp.asarray(validation)
     # Donated buffers are overwritten; the caller's parameters must survive.
-    params, static = eqx.partition(jax.tree.map(_copied, vae), eqx.is_inexact_array)
+    params, static = eqx.partition(jax.tree.map(_copied, module), eqx.is_inexact_array)
     state = optimizer.init(params)
-    run_epoch = _compiled_epoch(static, objective, optimizer, n_steps, batch_size)
+    run_epoch = _compiled_epoch(static, objective, optimizer, augment, n_steps, batch_size)
     final = objective(n_epochs * n_steps)
     validate = _compiled_validation(static, final, len(validation))
     validation_key = jax.random.fold_in(key, 0)
@@ -121,7 +128,7 @@ def optimize(
     return eqx.combine(best_params, static), history
 
 
-def _compiled_epoch(static, objective, optimizer, n_steps: int, batch_size: int) -> Callable:
+def _compiled_epoch(static, objective, optimizer, augment, n_steps: int, batch_size: int) -> Callable:
     """One epoch: shuffle, then a scan of gradient steps; parameters and optimizer state are donated."""
 
     def loss(params, step, batch, key):
@@ -137,7 +144,11 @@ def _compiled_epoch(static, objective, optimizer, n_steps: int, batch_size: int)
             i, batch_rows = inputs
             gradient = jax.value_and_grad(loss, has_aux=True)
             key = jax.random.fold_in(noise_key, i)
-            (value, terms), grads = gradient(params, first_step + i, data[batch_rows], key)
+            batch = data[batch_rows]
+            if augment is not None:
+                key, own_key = jax.random.split(key)
+                batch = jax.vmap(augment)(batch, jax.random.split(own_key, batch_size))
+            (value, terms), grads = gradient(params, first_step + i, batch, key)
             updates, state = optimizer.update(grads, state, params)
             return (optax.apply_updates(params, updates), state), {"loss": value, **terms}
 
@@ -154,10 +165,10 @@ def _compiled_validation(static, objective: AbstractObjective, n_frames: int) ->
 
     @jax.jit
     def validate(params, data, rows, key):
-        vae = eqx.combine(params, static)
+        module = eqx.combine(params, static)
 
         def judge(batch_rows, key):
-            value, terms = objective(vae, data[batch_rows], key)
+            value, terms = objective(module, data[batch_rows], key)
             return {"loss": value, **terms}
 
         totals = []
@@ -178,9 +189,10 @@ def _check_finite(record: Mapping[str, float], before: list[dict[str, float]]) -
         return
     side = "validation_" if np.isfinite(record["loss"]) else ""
     last = f"the last finite one was {before[-1][side + 'loss']:.4g}" if before else "no epoch had a finite one"
+    parts = [f"{_WORDS[name]} {record[side + name]:.4g}" for name in _WORDS if side + name in record]
     raise FloatingPointError(
         f"the {side.replace('_', ' ')}loss became {record[side + 'loss']} in epoch {len(before) + 1} "
-        f"(reconstruction {record[side + 'reconstruction']:.4g}, KL {record[side + 'kl']:.4g}); {last}. "
+        f"({', '.join(parts)}); {last}. "
         "Try a smaller learning_rate (a third of it), a longer warm-up, or look for outliers in the trajectory"
     )
 

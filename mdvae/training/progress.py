@@ -47,10 +47,11 @@ class ProgressBar:
         terms : mapping
             The epoch's terms, as in `History`.
         """
-        shown = f"loss {terms['validation_loss']:.2f} = reconstruction {terms['validation_reconstruction']:.2f}"
-        shown += f" + beta x KL {terms['validation_kl']:.2f}"
+        shown = f"loss {terms['validation_loss']:.2f}"
+        if "validation_kl" in terms:
+            shown += f", reconstruction {terms['validation_reconstruction']:.2f}, KL {terms['validation_kl']:.2f}"
         if "validation_penalty" in terms:
-            shown += f" + strain_weight x strain {terms['validation_penalty']:.2f}"
+            shown += f", strain {terms['validation_penalty']:.2f}"
         if self._task is None:
             self._task = self._progress.add_task("", total=n_epochs, terms=shown)
         self._progress.update(self._task, completed=epoch, total=n_epochs, terms=shown)

@@ -5,22 +5,46 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
-from mdvae.vae import AbstractObjective, NegativeELBO, Penalized
+from mdvae._types import Scalar
+from mdvae.vae import AbstractObjective, Penalized
+
+Schedule = Callable[..., Scalar]
 
 
-def warmed_up(beta: float, n_steps: int) -> Callable[..., NegativeELBO]:
-    """Objective by training step, its beta rising in a straight line from 0 to its value.
+def warmup(peak: float, n_steps: int) -> Schedule:
+    """Number by training step, rising in a straight line from 0 to its peak.
 
     Reconstruction comes first; a full KL from the start may close latent dimensions before the decoder has
     learned to use them (doi:10.48550/arXiv.1511.06349).
 
     Parameters
     ----------
-    beta : float
+    peak : float
     n_steps : int
         Length of the rise; 0 for none.
     """
-    return lambda step: NegativeELBO(beta * jnp.clip((step + 1) / max(n_steps, 1), 0.0, 1.0))
+    return lambda step: jnp.asarray(peak * jnp.clip((step + 1) / max(n_steps, 1), 0.0, 1.0), jnp.float32)
+
+
+def cyclical(peak: float, n_steps: int, n_cycles: int) -> Schedule:
+    """Number by training step that rises again and again: over half of each cycle, to stay there for the other half.
+
+    Every rise is another chance for a latent dimension that the last one has closed (doi:10.48550/arXiv.1903.10145).
+
+    Parameters
+    ----------
+    peak : float
+    n_steps : int
+        Of all cycles together; from then on the number is at its peak.
+    n_cycles : int
+    """
+    length = n_steps / n_cycles
+
+    def schedule(step):
+        share = jnp.where(step < n_steps, (step % length + 1) / length, 1.0)
+        return jnp.asarray(peak * jnp.clip(2 * share, 0.0, 1.0), jnp.float32)
+
+    return schedule
 
 
 def annealed(
@@ -38,7 +62,8 @@ def annealed(
     n_steps : int
         Length of the rise.
     """
-    return lambda step: Penalized(objective(step), penalty, weight * jnp.clip((step + 1) / max(n_steps, 1), 0.0, 1.0))
+    rise = warmup(weight, n_steps)
+    return lambda step: Penalized(objective(step), penalty, rise(step))
 
 
 def learning_rate_schedule(peak: float, n_steps: int) -> optax.Schedule:

@@ -1,10 +1,14 @@
-"""The theory: likelihoods, priors, the auto-encoder, and what it optimizes."""
+"""The theory: likelihoods, priors, the auto-encoder, what it optimizes, and what became of its latent space."""
 
+from mdvae.vae.building import build_vae, named_prior, perceptrons
 from mdvae.vae.circular import GaussianVonMises
-from mdvae.vae.likelihoods import AbstractLikelihood, Gaussian, SquaredError
+from mdvae.vae.diagnostics import Diagnostics, diagnose, evenly, reconstruction_error
+from mdvae.vae.disentanglement import mutual_information_gap, total_correlation
+from mdvae.vae.evidence import LogLikelihood, log_likelihood
+from mdvae.vae.likelihoods import AbstractLikelihood, Categorical, Gaussian, SquaredError
 from mdvae.vae.low_rank import LowRankGaussian
-from mdvae.vae.objectives import AbstractObjective, NegativeELBO, Penalized
-from mdvae.vae.priors import AbstractPrior, StandardNormal
+from mdvae.vae.objectives import AbstractObjective, ImportanceWeighted, NegativeELBO, Penalized
+from mdvae.vae.priors import AbstractPrior, Fixed, Flow, GaussianMixture, StandardNormal, VampPrior
 from mdvae.vae.vae import VAE
 
 __all__ = [
@@ -12,11 +16,28 @@ __all__ = [
     "AbstractLikelihood",
     "AbstractObjective",
     "AbstractPrior",
+    "Categorical",
+    "Diagnostics",
+    "Fixed",
+    "Flow",
     "Gaussian",
+    "GaussianMixture",
     "GaussianVonMises",
+    "ImportanceWeighted",
+    "LogLikelihood",
     "LowRankGaussian",
     "NegativeELBO",
     "Penalized",
     "SquaredError",
     "StandardNormal",
+    "VampPrior",
+    "build_vae",
+    "diagnose",
+    "evenly",
+    "log_likelihood",
+    "mutual_information_gap",
+    "named_prior",
+    "perceptrons",
+    "reconstruction_error",
+    "total_correlation",
 ]

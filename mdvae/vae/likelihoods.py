@@ -115,3 +115,23 @@ class SquaredError(AbstractLikelihood):
     def n_params(self, n_features: int) -> int:
         """One mean a feature."""
         return n_features
+
+
+class Categorical(AbstractLikelihood):
+    """One of several classes: one-hot features, and a decoder whose outputs are logits."""
+
+    def log_prob(self, params: Params, x: Features) -> Scalar:
+        """Log-probability of the class, from the logits: a softmax that has underflowed would have none."""
+        return jnp.sum(x * jax.nn.log_softmax(params))
+
+    def mean(self, params: Params) -> Features:
+        """Probabilities of the classes."""
+        return jax.nn.softmax(params)
+
+    def sample(self, params: Params, key: Key) -> Features:
+        """One class, one-hot."""
+        return jax.nn.one_hot(jax.random.categorical(key, params), len(params), dtype=params.dtype)
+
+    def n_params(self, n_features: int) -> int:
+        """One logit a class."""
+        return n_features

@@ -1,20 +1,35 @@
-"""Where latent points come from before any data are seen."""
+"""Where latent points come from before any data are seen: given, or learned with the rest of the model.
+
+A prior that is learned meets the encoded data half-way, so that points drawn from it are where the decoder knows its
+way (the gap between the two is what `mdvae.vae.diagnostics` calls the marginal KL).
+"""
 
 import abc
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+from flowjax.bijections import RationalQuadraticSpline
+from flowjax.distributions import AbstractDistribution
+from flowjax.distributions import StandardNormal as FlowBase
+from flowjax.flows import masked_autoregressive_flow
+from jaxtyping import Array, Float
 
-from mdvae.distributions import DiagonalNormal
+from mdvae._types import Key
+from mdvae.distributions import DiagonalNormal, FullNormal, Mixture, n_below_diagonal
+
+# Splines bend what lies within; beyond, the flow is the identity. Encoded data seldom leave it.
+_INTERVAL, _KNOTS = 5.0, 8
 
 
 class AbstractPrior(eqx.Module):
     """A distribution over latent points, which may lean on the encoder."""
 
     @abc.abstractmethod
-    def distribution(self, encode: Callable) -> DiagonalNormal:
-        """Distribution of z.
+    def distribution(self, encode: Callable) -> Any:
+        """Density of z, with ``log_prob(z)`` and ``sample(key)``.
 
         Parameters
         ----------
@@ -36,3 +51,114 @@ class StandardNormal(AbstractPrior):
         del encode
         zeros = jnp.zeros(self.latent_dim, jnp.float32)
         return DiagonalNormal(zeros, zeros)
+
+
+class GaussianMixture(AbstractPrior):
+    """Learned mixture of normal distributions, each of any covariance.
+
+    Parameters
+    ----------
+    means : (n_components, latent_dim)
+        Where the components start.
+    std : (latent_dim,) or scalar
+        Standard deviations they start with.
+    """
+
+    logits: Float[Array, " n_components"]
+    means: Float[Array, "n_components latent_dim"]
+    log_std: Float[Array, "n_components latent_dim"]
+    lower: Float[Array, "n_components n_lower"]
+
+    def __init__(
+        self, means: Float[Array, "n_components latent_dim"], std: Float[Array, "*latent_dim"] | float = 1.0
+    ) -> None:
+        n_components, latent_dim = means.shape
+        self.logits = jnp.zeros(n_components, means.dtype)
+        self.means = means
+        self.log_std = jnp.broadcast_to(jnp.log(jnp.asarray(std, means.dtype)), means.shape)
+        self.lower = jnp.zeros((n_components, n_below_diagonal(latent_dim)), means.dtype)
+
+    def distribution(self, encode: Callable) -> Mixture:
+        """Mixture of the components; the encoder is not asked."""
+        del encode
+        return Mixture(self.logits, jax.vmap(FullNormal)(self.means, self.log_std, self.lower))
+
+
+class VampPrior(AbstractPrior):
+    """Mixture of the posteriors of learned pseudo-inputs (doi:10.48550/arXiv.1705.07120), with learned weights.
+
+    Parameters
+    ----------
+    pseudo_inputs : (n_components, n_features)
+        Where they start: training examples, as a rule.
+    scale : scalar, or (n_features,)
+        The unit in which they are learned, lest one learning rate move nanometers as if they were latent units; not
+        trained.
+    """
+
+    logits: Float[Array, " n_components"]
+    relative: Float[Array, "n_components n_features"]
+    scale: Float[Array, "*n_features"]
+
+    def __init__(
+        self, pseudo_inputs: Float[Array, "n_components n_features"], scale: Float[Array, "*n_features"]
+    ) -> None:
+        self.logits = jnp.zeros(len(pseudo_inputs), pseudo_inputs.dtype)
+        self.relative = pseudo_inputs / scale
+        self.scale = scale
+
+    def distribution(self, encode: Callable) -> Mixture:
+        """Mixture of what the encoder makes of the pseudo-inputs."""
+        return Mixture(self.logits, jax.vmap(encode)(self.relative * jax.lax.stop_gradient(self.scale)))
+
+
+class Flow(AbstractPrior):
+    """Normalizing flow: a standard normal, bent by learned maps (doi:10.48550/arXiv.1705.07057).
+
+    Masked autoregressive, with monotone rational-quadratic splines (doi:10.48550/arXiv.1906.04032), from FlowJAX; its
+    density takes one pass, a sample one pass for each latent dimension.
+
+    Parameters
+    ----------
+    latent_dim : int
+    n_layers : int
+    width : int
+        Of the hidden layer of the network that gives the splines of a layer.
+    key : PRNG key
+    """
+
+    flow: AbstractDistribution
+
+    def __init__(self, latent_dim: int, *, n_layers: int = 4, width: int = 64, key: Key) -> None:
+        self.flow = masked_autoregressive_flow(
+            key,
+            base_dist=FlowBase((latent_dim,)),
+            transformer=RationalQuadraticSpline(knots=_KNOTS, interval=_INTERVAL),
+            flow_layers=n_layers,
+            nn_width=width,
+            nn_activation=jax.nn.silu,
+        )
+
+    def distribution(self, encode: Callable) -> AbstractDistribution:
+        """The flow; the encoder is not asked."""
+        del encode
+        return self.flow
+
+
+class Fixed(AbstractPrior):
+    """A prior that is not learned.
+
+    Parameters
+    ----------
+    prior : AbstractPrior
+    """
+
+    prior: AbstractPrior
+
+    def __init__(self, prior: AbstractPrior) -> None:
+        self.prior = prior
+
+    def distribution(self, encode: Callable) -> Any:
+        """The prior's own, its numbers held."""
+        arrays, rest = eqx.partition(self.prior, eqx.is_array)
+        return eqx.combine(jax.lax.stop_gradient(arrays), rest).distribution(encode)

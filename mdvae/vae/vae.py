@@ -1,9 +1,10 @@
 """The variational auto-encoder: encoder, decoder, likelihood, prior (doi:10.48550/arXiv.1312.6114)."""
 
+from typing import Any
+
 import equinox as eqx
 
 from mdvae._types import Features, Key, Latent
-from mdvae.distributions import DiagonalNormal
 from mdvae.networks import AbstractDecoder, AbstractEncoder
 from mdvae.vae.likelihoods import AbstractLikelihood
 from mdvae.vae.priors import AbstractPrior
@@ -29,6 +30,6 @@ class VAE(eqx.Module):
         """Sample of the likelihood, (n_features,)."""
         return self.likelihood.sample(self.decoder(z), key)
 
-    def prior_distribution(self) -> DiagonalNormal:
-        """Prior over z."""
+    def prior_distribution(self) -> Any:
+        """Prior over z: a density with ``log_prob(z)`` and ``sample(key)``."""
         return self.prior.distribution(self.encoder)

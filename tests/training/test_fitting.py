@@ -11,8 +11,8 @@ import pytest
 import mdvae
 from mdvae.history import History
 from mdvae.restoration import Restorer
-from mdvae.training import fitting
-from mdvae.training.schedules import annealed, warmed_up
+from mdvae.training import descent
+from mdvae.training.schedules import annealed
 from mdvae.vae import NegativeELBO, Penalized
 
 
@@ -44,13 +44,13 @@ def stopped_early(frames, **changes):
 def test_early_stopping_is_followed_by_a_cool_down(frames, monkeypatch):
     """The returned parameters are those of the best epoch of both parts, judged with the same noise."""
     calls = []
-    optimize = fitting.optimize
+    optimize = descent.optimize
 
     def watched(vae, **settings):
         calls.append((vae, settings, optimize(vae, **settings)))
         return calls[-1][2]
 
-    monkeypatch.setattr(fitting, "optimize", watched)
+    monkeypatch.setattr(descent, "optimize", watched)
     model = stopped_early(frames)
     (_, _, (best, first)), (start, settings, (_, second)) = calls
     assert start is best
@@ -67,7 +67,7 @@ FAILURES = {"interrupted": KeyboardInterrupt, "infinite": FloatingPointError}
 
 @pytest.mark.parametrize("case", FAILURES)
 def test_a_cool_down_that_fails_leaves_the_model_as_it_was(frames, monkeypatch, case):
-    optimize, found = fitting.optimize, []
+    optimize, found = descent.optimize, []
 
     def once(vae, **settings):
         if found:
@@ -75,7 +75,7 @@ def test_a_cool_down_that_fails_leaves_the_model_as_it_was(frames, monkeypatch, 
         found.append(optimize(vae, **settings))
         return found[0]
 
-    monkeypatch.setattr(fitting, "optimize", once)
+    monkeypatch.setattr(descent, "optimize", once)
     model = stopped_early(frames)
     assert model.vae is found[0][0]
     assert model.history.best_epoch == found[0][1].best_epoch
@@ -84,7 +84,7 @@ def test_a_cool_down_that_fails_leaves_the_model_as_it_was(frames, monkeypatch, 
 
 
 def test_the_weight_of_a_penalty_rises_to_its_value():
-    objective = annealed(warmed_up(1.0, 0), jnp.sum, 4.0, 8)
+    objective = annealed(lambda step: NegativeELBO(1.0), jnp.sum, 4.0, 8)
     assert [float(objective(step).weight) for step in (0, 3, 7, 100)] == [0.5, 2.0, 4.0, 4.0]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mdvae.networks import MLPDecoder, MLPEncoder
 from mdvae.training import optimize
-from mdvae.training.schedules import warmed_up
+from mdvae.training.schedules import warmup
 from mdvae.vae import VAE, AbstractObjective, Gaussian, NegativeELBO, StandardNormal
 
 N_FEATURES = 4
@@ -43,9 +43,13 @@ def features():
     return x
 
 
+def objective(step):
+    return NegativeELBO(warmup(BETA, WARMUP * N_STEPS)(step))
+
+
 def fit(*, x=None, training=TRAINING, validation=VALIDATION, **changes):
     settings = {
-        "objective": warmed_up(BETA, WARMUP * N_STEPS),
+        "objective": objective,
         "optimizer": optax.adam(1e-2),
         "n_epochs": EPOCHS,
         "batch_size": BATCH,

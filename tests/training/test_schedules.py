@@ -2,20 +2,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdvae.training.schedules import learning_rate_schedule, warmed_up
+from mdvae.training.schedules import cyclical, learning_rate_schedule, warmup
 
 
-def test_beta_rises_in_a_straight_line_and_stays():
-    objective = warmed_up(0.5, 100)
+def test_a_warm_up_rises_in_a_straight_line_and_stays():
+    beta = warmup(0.5, 100)
     for step, expected in {0: 0.005, 49: 0.25, 99: 0.5, 100: 0.5, 10_000: 0.5}.items():
-        np.testing.assert_allclose(objective(step).beta, expected, rtol=1e-6)
-        np.testing.assert_allclose(objective(jnp.int32(step)).beta, expected, rtol=1e-6)
+        np.testing.assert_allclose(beta(step), expected, rtol=1e-6)
+        np.testing.assert_allclose(beta(jnp.int32(step)), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.01, 1.0, 4.0])
 def test_without_warm_up_beta_is_there_from_the_start(beta):
     for step in (0, 1, 1000):
-        np.testing.assert_allclose(warmed_up(beta, 0)(step).beta, beta, rtol=1e-6)
+        np.testing.assert_allclose(warmup(beta, 0)(step), beta, rtol=1e-6)
+
+
+def test_cycles_rise_for_one_half_and_stay_for_the_other():
+    """Four cycles of 100 steps, each like the first, and the peak for ever after."""
+    beta = cyclical(0.5, 400, 4)
+    first = np.array([beta(step) for step in range(100)])
+    np.testing.assert_allclose(first[:50], 0.5 * np.arange(1, 51) / 50, rtol=1e-5)
+    np.testing.assert_allclose(first[50:], 0.5)
+    for cycle in range(1, 4):
+        np.testing.assert_allclose([beta(jnp.int32(100 * cycle + step)) for step in range(100)], first, atol=1e-5)
+    np.testing.assert_allclose([beta(step) for step in (400, 401, 10_000)], 0.5)
 
 
 def test_learning_rate_rises_falls_and_ends():

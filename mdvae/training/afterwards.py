@@ -1,0 +1,184 @@
+"""A prior for an already trained model: fitted to where its encoded data are.
+
+The prior that fits best is the aggregate posterior itself (doi:10.48550/arXiv.1705.07120); here a density is fitted to
+samples of it, the encoder and decoder left as they are (ex-post density estimation, doi:10.48550/arXiv.1903.12436).
+"""
+
+import dataclasses
+import operator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.cluster.vq import kmeans2
+
+from mdvae._chunks import in_chunks
+from mdvae._keys import key_for
+from mdvae._types import Key, Scalar, Whole
+from mdvae.model import Model
+from mdvae.networks import AbstractEncoder
+from mdvae.spec import PRIORS, Spec
+from mdvae.training.descent import descend
+from mdvae.training.fitting import diagnosed
+from mdvae.training.settings import settings_from
+from mdvae.training.splits import split_blocks
+from mdvae.vae import VAE, AbstractObjective, AbstractPrior, Flow, GaussianMixture, StandardNormal, VampPrior
+
+_COMPONENTS = 32
+_SETTINGS = {"learning_rate": 3e-3, "validation_fraction": 0.2}
+# Clusters found in this many encoded examples are where a mixture starts.
+_CLUSTERED = 8192
+
+
+def fit_prior(
+    model: Model,
+    prior: str = "mixture",
+    *,
+    n_components: Whole | None = None,
+    seed: Whole = 0,
+    progress: bool = True,
+    **settings: Any,
+) -> Model:
+    """Give a trained model a prior that is where its encoded training frames are.
+
+    Encoder and decoder stay as they are: the same latent coordinates, another `generate`.
+
+    Parameters
+    ----------
+    model : Model
+        Trained; not changed.
+    prior : {"mixture", "vamp", "flow", "standard_normal"}
+        Mixture of normal distributions, mixture of the posteriors of learned pseudo-inputs, normalizing flow; or back
+        to the standard normal.
+    n_components : int, optional
+        Of the two mixtures; 32 if left out.
+    seed : int
+    progress : bool
+        Show a progress bar (on a terminal only).
+    **settings
+        ``epochs``, ``batch_size``, ``learning_rate``, ``validation_fraction``, ``patience``: see `Settings`; here
+        0.003 and 0.2 are the usual rate and share.
+
+    Returns
+    -------
+    Model
+        With other diagnostics, too.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an untrained model, a prior that is not known, and settings outside their range.
+    """
+    if model.data is None:
+        raise ValueError("this model has not been trained: there is nothing to fit a prior to")
+    changes = {"prior": prior, "n_components": n_components}
+    # The spec checks the words, also for a model that has none.
+    spec = dataclasses.replace(model.spec or Spec(model.system.n_atoms, model.system.dim), **changes)
+    key = key_for("fit_prior", seed)
+    frames = model.data.frames
+    features = np.concatenate([x for _, x in in_chunks(model.representation.to_features, frames)])
+    vae = fit_vae_prior(
+        model.vae, features, prior, n_components=spec.n_components, key=key, progress=progress, **settings
+    )
+    fitted = dataclasses.replace(model, vae=vae, spec=None if model.spec is None else spec)
+    fitted = dataclasses.replace(fitted, settings=model.settings | {"prior_seed": operator.index(seed)})
+    return diagnosed(fitted, frames, None, key)
+
+
+def fit_vae_prior(
+    vae: VAE,
+    x: Float[np.ndarray, "n n_features"],
+    prior: str = "mixture",
+    *,
+    n_components: int | None = None,
+    key: Key,
+    progress: bool = True,
+    **settings: Any,
+) -> VAE:
+    """The same for a VAE of vectors.
+
+    Parameters
+    ----------
+    vae : VAE
+    x : (n, n_features)
+        What it was trained on.
+    prior, n_components, progress, **settings
+        As for `fit_prior`.
+    key : PRNG key
+
+    Returns
+    -------
+    VAE
+    """
+    if prior not in PRIORS:
+        raise ValueError(f"prior={prior!r} is not known; expected one of {', '.join(map(repr, PRIORS))}")
+    chosen = settings_from(_SETTINGS | settings)
+    parts = [posterior for _, posterior in in_chunks(vae.encoder, np.asarray(x, np.float32))]
+    posteriors = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    latent_dim = posteriors.mean.shape[1]
+    start_key, key = jax.random.split(key)
+    if prior == "standard_normal":
+        return eqx.tree_at(lambda vae: vae.prior, vae, StandardNormal(latent_dim), is_leaf=_is_prior)
+    n_components = _COMPONENTS if n_components is None else n_components
+    if prior == "mixture":
+        start: AbstractPrior = _clusters(np.asarray(posteriors.mean), n_components, start_key)
+    elif prior == "vamp":
+        rows = jax.random.choice(start_key, len(x), (n_components,), replace=len(x) < n_components)
+        start = VampPrior(jnp.asarray(x)[rows], jnp.maximum(jnp.std(jnp.asarray(x), axis=0), 1e-6))
+    else:
+        start = Flow(latent_dim, key=start_key)
+    leaves, structure = jax.tree.flatten(posteriors)
+    training, validation = split_blocks([len(x)], float(chosen.validation_fraction))
+    objective = _CrossEntropy(vae.encoder, structure, tuple(leaf.shape[1] for leaf in leaves))
+    fitted, _ = descend(
+        start,
+        jnp.concatenate(leaves, axis=1),
+        training,
+        validation,
+        objective=lambda step: objective,
+        plan=chosen.plan(len(training)),
+        key=key,
+        progress=progress,
+    )
+    return eqx.tree_at(lambda vae: vae.prior, vae, fitted, is_leaf=_is_prior)
+
+
+def _is_prior(node: Any) -> bool:
+    return isinstance(node, AbstractPrior)
+
+
+class _CrossEntropy(AbstractObjective):
+    """How much less likely samples of posteriors are under the prior than they could be, up to a constant."""
+
+    encoder: AbstractEncoder
+    structure: Any = eqx.field(static=True)
+    sizes: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, encoder: AbstractEncoder, structure: Any, sizes: tuple[int, ...]) -> None:
+        arrays, rest = eqx.partition(encoder, eqx.is_array)
+        self.encoder = eqx.combine(jax.lax.stop_gradient(arrays), rest)
+        self.structure, self.sizes = structure, sizes
+
+    def __call__(self, vae: AbstractPrior, batch: Float[Array, "n_batch n"], key: Key) -> tuple[Scalar, dict]:
+        """Mean surprise; the rows of the batch are parameters of posteriors."""
+        prior = vae.distribution(self.encoder)
+
+        def one(row, key):
+            leaves = jnp.split(row, np.cumsum(self.sizes)[:-1])
+            return -prior.log_prob(jax.tree.unflatten(self.structure, leaves).sample(key))
+
+        return jnp.mean(jax.vmap(one)(batch, jax.random.split(key, len(batch)))), {}
+
+
+def _clusters(means: Float[np.ndarray, "n latent_dim"], n_components: int, key: Key) -> GaussianMixture:
+    """Mixture that starts at clusters of the encoded data."""
+    few = means[:: max(1, len(means) // _CLUSTERED)].astype(np.float64)
+    seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+    if n_components > len(few):
+        raise ValueError(f"n_components={n_components} is larger than the number of encoded examples, {len(few)}")
+    centers, which = kmeans2(few, n_components, minit="++", rng=seed)
+    spread = np.sqrt(np.mean((few - centers[which]) ** 2, axis=0) + 1e-6)
+    return GaussianMixture(jnp.asarray(centers, jnp.float32), jnp.asarray(spread, jnp.float32))

@@ -1,0 +1,114 @@
+"""From parameters and examples to trained parameters: the loop, and once more with a falling learning rate."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from mdvae._types import Key
+from mdvae.history import History
+from mdvae.training.loop import Module, optimize
+from mdvae.training.progress import ProgressBar
+from mdvae.training.schedules import learning_rate_schedule
+from mdvae.training.settings import Plan
+from mdvae.vae import AbstractObjective
+
+
+def descend(
+    module: Module,
+    features: Float[Array | np.ndarray, "n n_features"],
+    training: Int[np.ndarray, " n_training"],
+    validation: Int[np.ndarray, " n_validation"],
+    *,
+    objective: Callable[..., AbstractObjective],
+    plan: Plan,
+    key: Key,
+    augment: Callable | None = None,
+    progress: bool = True,
+) -> tuple[Module, History]:
+    """Train until it gets no better, then cool down.
+
+    Parameters
+    ----------
+    module : VAE, or what else the objective judges
+    features : (n, n_features)
+    training, validation : indices of examples
+    objective : callable
+        Training step to objective.
+    plan : Plan
+    key : PRNG key
+    augment : callable, optional
+        See `optimize`.
+    progress : bool
+
+    Returns
+    -------
+    module : as given
+    history : History
+    """
+    n_steps = plan.epochs * plan.steps_per_epoch
+    learning_rate = float(plan.settings.learning_rate)
+    schedule = learning_rate_schedule(learning_rate, n_steps)
+    with ProgressBar(progress) as bar:
+        loop = functools.partial(
+            optimize,
+            features=features,
+            training=training,
+            validation=validation,
+            batch_size=plan.batch_size,
+            key=key,
+            augment=augment,
+            progress=bar,
+        )
+        module, history = loop(
+            module,
+            objective=objective,
+            optimizer=optax.adam(schedule),
+            n_epochs=plan.epochs,
+            patience=plan.patience,
+        )
+        left = plan.epochs - history.n_epochs
+        if left and not history.interrupted:
+            n_cool = min(left, max(10, (history.best_epoch + 1) // 2))
+            # Not faster than training had come to be by itself.
+            reached = float(np.asarray(schedule((history.best_epoch + 1) * plan.steps_per_epoch)))
+            rate = min(learning_rate / 2, reached)
+            return _cooled(loop, module, history, objective(n_steps), rate, n_cool, plan.steps_per_epoch)
+    return module, history
+
+
+def _cooled(
+    loop: Callable[..., tuple[Module, History]],
+    module: Module,
+    history: History,
+    objective: AbstractObjective,
+    learning_rate: float,
+    n_epochs: int,
+    steps_per_epoch: int,
+) -> tuple[Module, History]:
+    """Go on from the best epoch with a learning rate that falls to nothing.
+
+    Early stopping ends a training while its steps are still large; half as many epochs with ever smaller ones find what
+    they stepped over.
+    """
+    schedule = optax.cosine_decay_schedule(learning_rate, n_epochs * steps_per_epoch, alpha=0.01)
+    total = history.n_epochs + n_epochs
+    try:
+        cool, more = loop(
+            module,
+            objective=lambda step: objective,
+            optimizer=optax.adam(schedule),
+            n_epochs=n_epochs,
+            patience=n_epochs,
+            first_epoch=history.n_epochs,
+        )
+    except KeyboardInterrupt:
+        return module, dataclasses.replace(history, stopped=f"interrupted in epoch {history.n_epochs + 1} of {total}")
+    except FloatingPointError:
+        # What was found before is whole.
+        return module, dataclasses.replace(history, stopped=f"{history.stopped}; then the loss became infinite")
+    together = history.followed_by(more)
+    return (cool if together.best_epoch >= history.n_epochs else module), together

@@ -1,0 +1,176 @@
+"""How to train, as plain data that is checked when it is made."""
+
+import dataclasses
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mdvae._types import Number, Whole
+from mdvae.training.schedules import cyclical, warmup
+from mdvae.vae import AbstractObjective, ImportanceWeighted, NegativeELBO
+
+# Gradient steps that training takes where the number of epochs is left open, and the bounds on its epochs.
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 5000, 20, 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What training minimizes, and for how long.
+
+    Parameters
+    ----------
+    beta : float
+        Weight of the KL divergence. With a Gaussian likelihood 1 is the evidence lower bound; smaller
+        reconstructs better, larger brings encoded frames nearer to the prior.
+    epochs : int, optional
+        At most this many. Left out, as many as make 5000 gradient steps, but at least 20 and at most 1000.
+    batch_size : int, optional
+        Frames in one gradient step; a 64th of the training frames, but at least 32 and at most 512, if left out.
+    learning_rate : float
+        Peak of the schedule for Adam: a short rise, then a cosine.
+    warmup_epochs : int
+        Epochs over which beta rises from zero. None by default: it helps where a latent dimension dies, but the
+        latent space then first spreads without restraint, and what it keeps of that are gaps between regions, from
+        which the decoder makes broken structures.
+    n_cycles : int
+        How often beta rises from zero, each time over half of a cycle, in place of ``warmup_epochs``
+        (doi:10.48550/arXiv.1903.10145).
+    free_bits : float
+        Nats a latent dimension that cost nothing: see `mdvae.vae.NegativeELBO`.
+    importance_samples : int
+        With more than 1 the importance-weighted bound with that many samples is trained, in place of the evidence lower
+        bound (doi:10.48550/arXiv.1509.00519); it knows no beta but 1.
+    validation_fraction : float
+        Share of frames held out, as blocks of time.
+    patience : int, optional
+        Stop after this many epochs without a better validation loss; a fifth of the epochs, and at least 10,
+        if left out. Training then goes back to the best epoch and cools down: for half as many epochs as that took, at
+        least 10 but no more than are left, with a learning rate that falls to nothing.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the setting, what was expected and what was given.
+    """
+
+    beta: Number = 1.0
+    epochs: Whole | None = None
+    batch_size: Whole | None = None
+    learning_rate: Number = 1e-3
+    warmup_epochs: Whole = 0
+    n_cycles: Whole = 0
+    free_bits: Number = 0.0
+    importance_samples: Whole = 1
+    validation_fraction: Number = 0.1
+    patience: Whole | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("beta", "free_bits", "learning_rate", "validation_fraction"):
+            value = getattr(self, name)
+            if not hasattr(value, "__float__"):
+                raise TypeError(f"{name} must be a number, got {value!r}")
+            object.__setattr__(self, name, float(value))
+        for name in ("beta", "free_bits"):
+            check_not_negative(name, getattr(self, name))
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be a finite number above 0, got {self.learning_rate}")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction}")
+        smallest = {"epochs": 1, "batch_size": 1, "patience": 1, "importance_samples": 1}
+        for name, least in (smallest | {"warmup_epochs": 0, "n_cycles": 0}).items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not hasattr(value, "__index__"):
+                raise TypeError(f"{name} must be a whole number, got {value!r}")
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+            object.__setattr__(self, name, operator.index(value))
+        if self.warmup_epochs and self.n_cycles:
+            raise ValueError("warmup_epochs and n_cycles both say how beta rises; give one of them")
+        if self.importance_samples > 1 and (self.beta != 1 or self.free_bits or self.warmup_epochs or self.n_cycles):
+            raise ValueError(
+                "importance_samples trains a bound on the likelihood itself, which knows no beta but 1, no free_bits, "
+                "warmup_epochs or n_cycles; leave them out"
+            )
+
+    def plan(self, n_training: int) -> "Plan":
+        """What they come to for so many training examples.
+
+        Parameters
+        ----------
+        n_training : int
+        """
+        size = int(np.clip(n_training // 64, 32, 512)) if self.batch_size is None else int(self.batch_size)
+        steps = max(1, n_training // size)
+        usual = int(np.clip(math.ceil(_STEPS / steps), _FEWEST_EPOCHS, _MOST_EPOCHS))
+        epochs = usual if self.epochs is None else int(self.epochs)
+        patience = max(10, epochs // 5) if self.patience is None else int(self.patience)
+        return Plan(self, epochs, size, patience, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Settings with nothing left open.
+
+    Parameters
+    ----------
+    settings : Settings
+    epochs, batch_size, patience : int
+    steps_per_epoch : int
+        Gradient steps.
+    """
+
+    settings: Settings
+    epochs: int
+    batch_size: int
+    patience: int
+    steps_per_epoch: int
+
+    def objective(self) -> Callable[..., AbstractObjective]:
+        """Training step to what is minimized."""
+        settings = self.settings
+        if settings.importance_samples > 1:
+            weighted = ImportanceWeighted(int(settings.importance_samples))
+            return lambda step: weighted
+        beta, free_bits = float(settings.beta), float(settings.free_bits)
+        if settings.n_cycles:
+            schedule = cyclical(beta, self.epochs * self.steps_per_epoch, int(settings.n_cycles))
+        else:
+            schedule = warmup(beta, int(settings.warmup_epochs) * self.steps_per_epoch)
+        return lambda step: NegativeELBO(schedule(step), free_bits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain names and numbers, for the record."""
+        found = {"epochs": self.epochs, "batch_size": self.batch_size, "patience": self.patience}
+        return dataclasses.asdict(self.settings) | found
+
+
+def settings_from(words: dict[str, Any]) -> Settings:
+    """Settings from keyword arguments.
+
+    Raises
+    ------
+    TypeError
+        For a name that is none of theirs.
+    """
+    known = [field.name for field in dataclasses.fields(Settings)]
+    if unknown := sorted(set(words) - set(known)):
+        raise TypeError(f"training knows no setting {', '.join(unknown)}; expected some of {', '.join(known)}")
+    return Settings(**words)
+
+
+def check_not_negative(name: str, value: Number) -> None:
+    """Refuse a weight that is negative or not finite.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value}")

@@ -1,0 +1,125 @@
+"""From an untrained VAE and vectors, of whatever they are, to a trained one."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mdvae._keys import key_for
+from mdvae._types import Key, Whole
+from mdvae.history import History
+from mdvae.training.descent import descend
+from mdvae.training.settings import settings_from
+from mdvae.training.splits import split_blocks
+from mdvae.vae import VAE, Diagnostics, diagnose, reconstruction_error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedVAE:
+    """A trained VAE, and what happened.
+
+    Parameters
+    ----------
+    vae : VAE
+    history : History
+    diagnostics : Diagnostics
+    settings : dict
+        Plain names and numbers, nothing left open.
+    """
+
+    vae: VAE
+    history: History
+    diagnostics: Diagnostics
+    settings: dict[str, Any]
+
+    def __str__(self) -> str:
+        best = self.history.best()
+        return "\n".join(
+            [
+                f"{self.history.n_training} examples, {self.history.n_validation} held out; "
+                f"beta {self.settings['beta']}",
+                f"{self.history.n_epochs} epochs in {self.history.seconds:.0f} s: {self.history.stopped}",
+                f"best epoch {self.history.best_epoch + 1}, held-out loss {best['validation_loss']:.3f}, "
+                f"reconstruction {best['validation_reconstruction']:.3f}, KL {best['validation_kl']:.3f}",
+                str(self.diagnostics),
+            ]
+        )
+
+
+def train_vae(
+    vae: VAE,
+    x: Float[Array | np.ndarray, "n n_features"],
+    *,
+    lengths: Sequence[int] | None = None,
+    augment: Callable | None = None,
+    key: Key | None = None,
+    seed: Whole = 0,
+    progress: bool = True,
+    **settings: Any,
+) -> TrainedVAE:
+    """Fit a VAE to vectors.
+
+    Parameters
+    ----------
+    vae : VAE
+        Not changed.
+    x : (n, n_features), float32
+    lengths : sequence of int, optional
+        Numbers of examples that follow one another in time, for the split into training and held-out blocks; all of
+        them, if left out.
+    augment : callable, optional
+        Example and key to an example that could stand for it; applied to training examples, anew in every epoch.
+    key : PRNG key, optional
+        Made from ``seed`` if left out.
+    seed : int
+    progress : bool
+        Show a progress bar (on a terminal only).
+    **settings
+        See `Settings`.
+
+    Returns
+    -------
+    TrainedVAE
+        With the parameters that did best on the held-out examples. Ctrl-C returns the best so far.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For settings outside their range, and examples that are too few or not finite.
+    FloatingPointError
+        If the loss stops being finite.
+
+    Examples
+    --------
+    >>> vae = mdvae.vae.build_vae(x, latent_dim=2, key=jax.random.key(0))  # doctest: +SKIP
+    >>> print(mdvae.training.train_vae(vae, x, beta=0.5))  # doctest: +SKIP
+    """
+    chosen = settings_from(settings)
+    x = np.asarray(x, np.float32)
+    if x.ndim != 2:
+        raise ValueError(f"expected vectors, an array (n, n_features), got one of shape {x.shape}")
+    if not np.isfinite(x).all():
+        raise ValueError(f"{np.sum(~np.isfinite(x).all(axis=1))} of {len(x)} vectors have NaN or infinite entries")
+    training, validation = split_blocks([len(x)] if lengths is None else lengths, float(chosen.validation_fraction))
+    if training[-1] >= len(x) or validation[-1] >= len(x):
+        raise ValueError(f"lengths add up to more than the {len(x)} vectors")
+    plan = chosen.plan(len(training))
+    key = key_for("train", seed) if key is None else key
+    trained, history = descend(
+        vae,
+        jnp.asarray(x),
+        training,
+        validation,
+        objective=plan.objective(),
+        plan=plan,
+        key=key,
+        augment=augment,
+        progress=progress,
+    )
+    error = reconstruction_error(trained, x[validation])
+    found = diagnose(trained, x[training], reconstruction=error, key=jax.random.fold_in(key, 2**31))
+    return TrainedVAE(trained, history, found, plan.to_dict())

@@ -1,0 +1,143 @@
+"""VAEs made of perceptrons, for vectors of whatever they are."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mdvae._types import Key, Scalar
+from mdvae.networks import MLPDecoder, MLPEncoder
+from mdvae.vae.likelihoods import AbstractLikelihood, Categorical, Gaussian
+from mdvae.vae.priors import AbstractPrior, Flow, GaussianMixture, StandardNormal, VampPrior
+from mdvae.vae.vae import VAE
+
+# The spread of a learned mixture's components at the start: narrower than the whole that they cover together.
+_START_WIDTH = 0.5
+
+
+def build_vae(
+    x: Float[np.ndarray | Array, "n n_features"],
+    latent_dim: int = 2,
+    *,
+    likelihood: AbstractLikelihood | None = None,
+    prior: AbstractPrior | None = None,
+    hidden: Sequence[int] = (128, 128, 128),
+    activation: str = "silu",
+    residual: bool = True,
+    posterior: str = "diagonal",
+    key: Key,
+) -> VAE:
+    """Untrained VAE for vectors, its networks scaled to them.
+
+    Parameters
+    ----------
+    x : (n, n_features)
+        Examples: their means and standard deviations are where the networks start.
+    latent_dim : int
+    likelihood : AbstractLikelihood, optional
+        A Gaussian with a learned width a feature if left out.
+    prior : AbstractPrior, optional
+        A standard normal distribution if left out.
+    hidden : sequence of int
+        Widths of the encoder's hidden layers; the decoder has them in reverse.
+    activation : {"silu", "tanh", "softplus", "gelu"}
+    residual : bool
+        Whether hidden layers add to the one before, where it has the same width.
+    posterior : {"diagonal", "full"}
+        Covariance of the posterior.
+    key : PRNG key
+
+    Returns
+    -------
+    VAE
+    """
+    x = np.asarray(x, np.float32)
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1).astype(np.float32)
+    likelihood = Gaussian(jnp.asarray(deviation)) if likelihood is None else likelihood
+    prior = StandardNormal(latent_dim) if prior is None else prior
+    # Logits have neither the mean nor the unit of the classes that they stand for.
+    logits = isinstance(likelihood, Categorical)
+    n_features, n_params = x.shape[1], likelihood.n_params(x.shape[1])
+    return perceptrons(
+        latent_dim,
+        likelihood,
+        prior,
+        hidden=hidden,
+        activation=activation,
+        residual=residual,
+        posterior=posterior,
+        shift=jnp.asarray(mean),
+        unit=jnp.asarray(deviation),
+        output_shift=jnp.zeros(n_params, jnp.float32) if logits else jnp.asarray(mean),
+        output_scale=jnp.ones(n_features, jnp.float32) if logits else jnp.asarray(deviation),
+        key=key,
+    )
+
+
+def perceptrons(
+    latent_dim: int,
+    likelihood: AbstractLikelihood,
+    prior: AbstractPrior,
+    *,
+    hidden: Sequence[int],
+    activation: str,
+    residual: bool,
+    posterior: str,
+    shift: Float[Array, " n_features"],
+    unit: Scalar | Float[Array, " n_features"],
+    output_shift: Float[Array, " n_params"],
+    output_scale: Scalar | Float[Array, " n_params"],
+    key: Key,
+) -> VAE:
+    """VAE of an `MLPEncoder` and an `MLPDecoder`, whose parameters these are."""
+    encoder_key, decoder_key = jax.random.split(key)
+    layers = {"activation": activation, "residual": residual}
+    encoder = MLPEncoder(
+        len(shift), latent_dim, hidden, **layers, covariance=posterior, shift=shift, scale=unit, key=encoder_key
+    )
+    decoder = MLPDecoder(
+        latent_dim,
+        len(output_shift),
+        tuple(hidden)[::-1],
+        **layers,
+        shift=output_shift,
+        scale=output_scale,
+        key=decoder_key,
+    )
+    return VAE(encoder, decoder, likelihood, prior)
+
+
+def named_prior(
+    name: str,
+    latent_dim: int,
+    *,
+    n_components: int | None = None,
+    pseudo_inputs: Float[Array, "n_components n_features"] | None = None,
+    unit: Scalar | Float[Array, " n_features"] | None = None,
+    key: Key,
+) -> AbstractPrior:
+    """Prior by its name, where joint training starts.
+
+    Parameters
+    ----------
+    name : {"standard_normal", "mixture", "vamp", "flow"}
+    latent_dim : int
+    n_components : int, optional
+        Of the mixture.
+    pseudo_inputs : (n_components, n_features), optional
+        Where those of the VampPrior start.
+    unit : scalar, or (n_features,), optional
+        Of the pseudo-inputs.
+    key : PRNG key
+    """
+    if name == "mixture":
+        assert n_components is not None
+        return GaussianMixture(jax.random.normal(key, (n_components, latent_dim), jnp.float32), _START_WIDTH)
+    if name == "vamp":
+        assert pseudo_inputs is not None
+        assert unit is not None
+        return VampPrior(pseudo_inputs, unit)
+    return Flow(latent_dim, key=key) if name == "flow" else StandardNormal(latent_dim)

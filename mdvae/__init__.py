@@ -4,24 +4,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdvae import observables, plots, toys
-    from mdvae.evaluation import Evaluation, evaluate
+    from mdvae import augmentation, observables, plots, toys, vae
+    from mdvae.evaluation import Evaluation, evaluate, log_likelihood
     from mdvae.history import History
     from mdvae.latent import Minimum, decode, encode, generate, minimize, reconstruct
     from mdvae.model import Model, build
     from mdvae.pipeline import fit, read_latents, write_latents
     from mdvae.saving import load, save
     from mdvae.spec import Spec
-    from mdvae.training import train
+    from mdvae.training import Settings, TrainedVAE, fit_noise, fit_prior, fit_vae_prior, train, train_vae
     from mdvae.trajectory import Frames, System, read, save_trajectory, stream, to_trajectory
 
 # Importing mdvae costs nothing: what a name needs (JAX, mdtraj, ...) is imported when the name is first used.
 _HOMES = {
+    "augmentation": "",
     "observables": "",
     "plots": "",
     "toys": "",
+    "vae": "",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
+    "log_likelihood": "evaluation",
     "History": "history",
     "Minimum": "latent",
     "decode": "latent",
@@ -37,7 +40,13 @@ _HOMES = {
     "load": "saving",
     "save": "saving",
     "Spec": "spec",
+    "Settings": "training",
+    "TrainedVAE": "training",
+    "fit_noise": "training",
+    "fit_prior": "training",
+    "fit_vae_prior": "training",
     "train": "training",
+    "train_vae": "training",
     "Frames": "trajectory",
     "System": "trajectory",
     "read": "trajectory",
@@ -52,15 +61,22 @@ __all__ = [
     "History",
     "Minimum",
     "Model",
+    "Settings",
     "Spec",
     "System",
+    "TrainedVAE",
+    "augmentation",
     "build",
     "decode",
     "encode",
     "evaluate",
     "fit",
+    "fit_noise",
+    "fit_prior",
+    "fit_vae_prior",
     "generate",
     "load",
+    "log_likelihood",
     "minimize",
     "observables",
     "plots",
@@ -73,6 +89,8 @@ __all__ = [
     "to_trajectory",
     "toys",
     "train",
+    "train_vae",
+    "vae",
     "write_latents",
 ]
 

@@ -20,7 +20,8 @@ import typer
 _OPTIONS = (
     "top", "select", "stride", "chunk", "length_unit", "center", "alignment", "representation", "latent_dim",
     "activation", "likelihood", "width", "rank", "beta", "epochs", "batch_size", "learning_rate", "patience",
-    "n_starts", "n_steps", "method", "restore", "strain_weight", "prior",
+    "n_starts", "n_steps", "method", "restore", "strain_weight", "prior", "posterior",
+    "n_components", "n_cycles", "free_bits", "importance_samples", "augment", "n_samples",
 )  # fmt: skip
 # What shells expect of a program that SIGINT has ended.
 _INTERRUPTED = 130
@@ -76,7 +77,23 @@ class Likelihood(enum.StrEnum):
     squared_error = "squared_error"
 
 
+class Posterior(enum.StrEnum):
+    """Covariance of what the encoder gives."""
+
+    diagonal = "diagonal"
+    full = "full"
+
+
 class Prior(enum.StrEnum):
+    """Distribution of latent points that a model holds."""
+
+    standard_normal = "standard_normal"
+    mixture = "mixture"
+    vamp = "vamp"
+    flow = "flow"
+
+
+class Origin(enum.StrEnum):
     """Where the latent points of generated structures come from."""
 
     model = "model"
@@ -101,6 +118,7 @@ Seed = Annotated[int, typer.Option(help="One seed, one result.")]
 Restore = Annotated[
     bool, typer.Option(help="Move decoded structures to the nearest ones with the bonds and contacts of the data.")
 ]
+Components = Annotated[int | None, typer.Option(help="Of the prior 'mixture' or 'vamp'; 32 if left out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 
 
@@ -177,12 +195,26 @@ def fit(
     ] = None,
     width: Annotated[float | None, typer.Option(help="Width of fixed_gaussian, in nm or reduced units.")] = None,
     rank: Annotated[int | None, typer.Option(help="Shared displacements in the noise of low_rank_gaussian.")] = None,
+    posterior: Annotated[Posterior, typer.Option(help="Latent coordinates independent in the posterior, or not.")] = (
+        Posterior.diagonal
+    ),
+    prior: Annotated[Prior, typer.Option(help="Where latent points come from; all but the first are learned.")] = (
+        Prior.standard_normal
+    ),
+    n_components: Components = None,
     beta: Annotated[float, typer.Option(help="Weight of the KL divergence.")] = 1.0,
     epochs: Annotated[int | None, typer.Option(help="Most epochs; chosen by the number of frames if left out.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Frames in one step; by their number if left out.")] = None,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of Adam.")] = 1e-3,
     warmup_epochs: Annotated[int, typer.Option(help="Epochs over which beta rises from 0.")] = 0,
+    n_cycles: Annotated[int, typer.Option(help="How often beta rises from 0, in place of --warmup-epochs.")] = 0,
+    free_bits: Annotated[float, typer.Option(help="Nats a latent dimension that cost nothing.")] = 0.0,
+    importance_samples: Annotated[int, typer.Option(help="Samples of the importance-weighted bound.")] = 1,
     strain_weight: Annotated[float, typer.Option(help="Weight of broken bonds and angles in training.")] = 0.0,
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(help="mirror, reversal, rotation=DEGREES or noise=LENGTH: random changes of training frames."),
+    ] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of frames held out, in blocks of time.")] = 0.1,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.")] = None,
     seed: Seed = 0,
@@ -221,12 +253,19 @@ def fit(
             likelihood=None if likelihood is None else likelihood.value,
             width=width,
             rank=rank,
+            posterior=posterior.value,
+            prior=prior.value,
+            n_components=n_components,
             beta=beta,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
             warmup_epochs=warmup_epochs,
+            n_cycles=n_cycles,
+            free_bits=free_bits,
+            importance_samples=importance_samples,
             strain_weight=strain_weight,
+            augment=augment or (),
             validation_fraction=validation_fraction,
             patience=patience,
             seed=seed,
@@ -328,8 +367,8 @@ def generate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory to write; the ending says the format.")],
     n_frames: Annotated[int, typer.Option("-n", "--n-frames", help="How many conformations.")] = 1000,
     prior: Annotated[
-        Prior, typer.Option(help="Where latent points come from: the prior of the training, or near its frames.")
-    ] = Prior.model,
+        Origin, typer.Option(help="Where latent points come from: the model's prior, or near its training frames.")
+    ] = Origin.model,
     restore: Restore = True,
     noise: Annotated[bool, typer.Option(help="Sample the likelihood instead of taking its mean.")] = False,
     seed: Seed = 0,
@@ -426,6 +465,72 @@ def evaluate(
     if output is not None:
         report.save(output)
         _say(quiet, f"wrote {output}")
+
+
+@_verb
+def log_likelihood(
+    model: ModelFile,
+    sources: Sources,
+    top: Top = None,
+    n_samples: Annotated[int, typer.Option("-n", "--n-samples", help="Latent points a frame.")] = 100,
+    stride: Stride = 1,
+    chunk: Chunk = None,
+    length_unit: Unit = None,
+    periodic: Periodic = True,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """How likely frames are under a model, in nats; best held-out ones.
+
+    mdvae log-likelihood run.mdvae held-out.xtc
+    """
+    mdvae = _engine()
+    trained = mdvae.load(model)
+    reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
+    with mdvae.pipeline.working(not quiet, "sampling"):
+        found = mdvae.log_likelihood(trained, _one_or_many(sources), n_samples, seed=seed, **reading)
+    _say(quiet, str(found))
+
+
+@_verb
+def fit_prior(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.")],
+    prior: Annotated[Prior, typer.Option(help="What to fit to the encoded training frames.")] = Prior.mixture,
+    n_components: Components = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Give a trained model a prior that is where its encoded frames are.
+
+    mdvae fit-prior run.mdvae --prior flow -o better.mdvae
+    """
+    _check_output(output, [])
+    mdvae = _engine()
+    trained = mdvae.load(model)
+    fitted = mdvae.fit_prior(trained, prior.value, n_components=n_components, seed=seed, progress=not quiet)
+    mdvae.save(fitted, output)
+    _say(quiet, f"{fitted}\nwrote {output}")
+
+
+@_verb
+def fit_noise(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.")],
+    rank: Annotated[int | None, typer.Option(help="Shared displacements; all, but at most 64, if left out.")] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Give a trained model the noise that its reconstructions leave out, for 'mdvae generate --noise'.
+
+    mdvae fit-noise run.mdvae -o noisy.mdvae
+    """
+    _check_output(output, [])
+    mdvae = _engine()
+    with mdvae.pipeline.working(not quiet, "fitting the noise"):
+        fitted = mdvae.fit_noise(mdvae.load(model), rank=rank, seed=seed)
+    mdvae.save(fitted, output)
+    _say(quiet, f"{fitted}\nwrote {output}")
 
 
 @_verb

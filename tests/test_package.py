@@ -56,5 +56,5 @@ def test_commands_in_the_readme_are_commands():
     from mdvae.cli import app
 
     text = (ROOT / "README.md").read_text()
-    verbs = set(re.findall(r"^mdvae (\w+)", text, re.MULTILINE)) | {"demo"}
+    verbs = {verb.replace("-", "_") for verb in re.findall(r"^mdvae ([\w-]+)", text, re.MULTILINE)} | {"demo"}
     assert verbs == {command.callback.__name__ for command in app.registered_commands}

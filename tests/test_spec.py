@@ -5,7 +5,7 @@ import json
 import pytest
 
 import mdvae.spec
-from mdvae.spec import ACTIVATIONS, ALIGNMENTS, LIKELIHOODS, PRIORS, REPRESENTATIONS, Spec
+from mdvae.spec import ACTIVATIONS, ALIGNMENTS, LIKELIHOODS, POSTERIORS, PRIORS, REPRESENTATIONS, Spec
 
 ACCEPTED = {
     "defaults": {},
@@ -115,7 +115,19 @@ REFUSED = {
     ),
     "kinked activation": ({"activation": "relu"}, ValueError, ["activation='relu'", choices(ACTIVATIONS)]),
     "unknown likelihood": ({"likelihood": "student"}, ValueError, ["likelihood='student'", choices(LIKELIHOODS)]),
-    "unknown prior": ({"prior": "flow"}, ValueError, ["prior='flow'", choices(PRIORS)]),
+    "unknown prior": ({"prior": "horseshoe"}, ValueError, ["prior='horseshoe'", choices(PRIORS)]),
+    "unknown posterior": ({"posterior": "sparse"}, ValueError, ["posterior='sparse'", choices(POSTERIORS)]),
+    "components of no mixture": (
+        {"prior": "flow", "n_components": 8},
+        ValueError,
+        ["n_components=8 belongs to prior="],
+    ),
+    "no components": ({"prior": "vamp", "n_components": 0}, ValueError, ["n_components must be at least 1, got 0"]),
+    "broken components": (
+        {"prior": "mixture", "n_components": 2.5},
+        TypeError,
+        ["n_components must be a whole number"],
+    ),
     "one dimension": ({"dim": 1}, ValueError, ["dim=1 is not known", "2, 3"]),
     "four dimensions": ({"dim": 4}, ValueError, ["dim=4 is not known"]),
     "broken dimension": ({"dim": 3.0}, TypeError, ["dim must be a whole number, got 3.0"]),

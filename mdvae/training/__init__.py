@@ -1,6 +1,6 @@
 """Fitting."""
 
-from mdvae.training.afterwards import fit_prior
+from mdvae.training.afterwards import fit_noise, fit_prior, fit_vae_prior
 from mdvae.training.fitting import train
 from mdvae.training.loop import optimize
 from mdvae.training.settings import Settings, check_not_negative
@@ -11,7 +11,9 @@ __all__ = [
     "Settings",
     "TrainedVAE",
     "check_not_negative",
+    "fit_noise",
     "fit_prior",
+    "fit_vae_prior",
     "optimize",
     "split_blocks",
     "train",

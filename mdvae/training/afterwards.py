@@ -1,10 +1,14 @@
-"""A prior for an already trained model: fitted to where its encoded data are.
+"""A prior and a noise for an already trained model: fitted to where its encoded data are, and to what it leaves out.
 
 The prior that fits best is the aggregate posterior itself (doi:10.48550/arXiv.1705.07120); here a density is fitted to
 samples of it, the encoder and decoder left as they are (ex-post density estimation, doi:10.48550/arXiv.1903.12436).
+
+A noise that is learned together with the rest explains what a latent dimension should have said; one that is fitted
+afterwards leaves the latent space alone, and still moves atoms together.
 """
 
 import dataclasses
+import math
 import operator
 from typing import Any
 
@@ -17,7 +21,7 @@ from scipy.cluster.vq import kmeans2
 
 from mdvae._chunks import in_chunks
 from mdvae._keys import key_for
-from mdvae._types import Key, Scalar, Whole
+from mdvae._types import Features, Key, Scalar, Whole
 from mdvae.model import Model
 from mdvae.networks import AbstractEncoder
 from mdvae.spec import PRIORS, Spec
@@ -25,12 +29,27 @@ from mdvae.training.descent import descend
 from mdvae.training.fitting import diagnosed
 from mdvae.training.settings import settings_from
 from mdvae.training.splits import split_blocks
-from mdvae.vae import VAE, AbstractObjective, AbstractPrior, Flow, GaussianMixture, StandardNormal, VampPrior
+from mdvae.vae import (
+    VAE,
+    AbstractLikelihood,
+    AbstractObjective,
+    AbstractPrior,
+    Flow,
+    GaussianMixture,
+    GaussianVonMises,
+    LowRankGaussian,
+    StandardNormal,
+    VampPrior,
+)
 
 _COMPONENTS = 32
 _SETTINGS = {"learning_rate": 3e-3, "validation_fraction": 0.2}
 # Clusters found in this many encoded examples are where a mixture starts.
 _CLUSTERED = 8192
+# More shared displacements than this make sampling slow, and say little more.
+_MOST_RANKS = 64
+# Of the mean variance: what float32 still tells from nothing.
+_LEAST = 1e-6
 
 
 def fit_prior(
@@ -86,6 +105,71 @@ def fit_prior(
     fitted = dataclasses.replace(model, vae=vae, spec=None if model.spec is None else spec)
     fitted = dataclasses.replace(fitted, settings=model.settings | {"prior_seed": operator.index(seed)})
     return diagnosed(fitted, frames, None, key)
+
+
+def fit_noise(model: Model, *, rank: Whole | None = None, seed: Whole = 0) -> Model:
+    """Give a trained model the noise that its reconstructions leave out, with all its correlations.
+
+    Encoder, decoder and prior stay as they are: the same latent coordinates, the same means, other samples from
+    ``generate(noise=True)``. The likelihood becomes a `mdvae.vae.LowRankGaussian` with the covariance of what separates
+    training frames from what is decoded of samples of their posteriors: its leading principal components, and one
+    width for the rest (probabilistic PCA, doi:10.1111/1467-9868.00196).
+
+    Parameters
+    ----------
+    model : Model
+        Trained, with Cartesian features; not changed.
+    rank : int, optional
+        Principal components to keep; all, but no more than 64, if left out.
+    seed : int
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an untrained model, for internal coordinates, whose angles go round, and for a rank outside its range.
+    """
+    if model.data is None:
+        raise ValueError("this model has not been trained: there is nothing to fit a noise to")
+    if isinstance(model.vae.likelihood, GaussianVonMises):
+        raise ValueError("internal coordinates go round and know no covariance; fit_noise needs Cartesian features")
+    n_features = model.representation.n_features
+    chosen = min(_MOST_RANKS, n_features - 1) if rank is None else rank
+    features = np.concatenate([x for _, x in in_chunks(model.representation.to_features, model.data.frames)])
+    if not 1 <= chosen < n_features:
+        raise ValueError(f"rank must be from 1 to {n_features - 1}, one less than the number of features, got {rank}")
+    keys = jax.random.key_data(jax.random.split(key_for("fit_noise", seed), len(features)))
+    left = np.concatenate([r for _, r in in_chunks(_LeftOut(model.vae), features, np.asarray(keys))])
+    likelihood = _noise_of(left.astype(np.float64), int(chosen))
+    vae = eqx.tree_at(lambda vae: vae.likelihood, model.vae, likelihood, is_leaf=_is_likelihood)
+    spec = model.spec
+    if spec is not None:
+        spec = dataclasses.replace(spec, likelihood="low_rank_gaussian", rank=int(chosen), width=None)
+    return dataclasses.replace(model, vae=vae, spec=spec)
+
+
+class _LeftOut(eqx.Module):
+    """What separates an example from what is decoded of a sample of its posterior."""
+
+    vae: VAE
+
+    def __call__(self, x: Features, key_data: Array) -> Features:
+        return x - self.vae.decode(self.vae.encoder(x).sample(jax.random.wrap_key_data(key_data)))
+
+
+def _noise_of(left: Float[np.ndarray, "n n_features"], rank: int) -> LowRankGaussian:
+    """Noise with the second moments of these."""
+    variances, axes = np.linalg.eigh(left.T @ left / len(left))
+    variances, axes = variances[::-1], axes[:, ::-1]
+    # Directions that no frame ever moves along, such as that of the center of mass, are not to be a width of nothing.
+    rest = max(float(variances[rank:].mean()), _LEAST * float(variances.mean()))
+    columns = axes[:, :rank] * np.sqrt(np.maximum(variances[:rank] / rest - 1, 0))
+    width = jnp.full(left.shape[1], math.sqrt(rest), jnp.float32)
+    likelihood = LowRankGaussian(width, rank, key=jax.random.key(0))
+    return eqx.tree_at(lambda likelihood: likelihood.relative, likelihood, jnp.asarray(columns, jnp.float32))
 
 
 def fit_vae_prior(
@@ -148,6 +232,10 @@ def fit_vae_prior(
 
 def _is_prior(node: Any) -> bool:
     return isinstance(node, AbstractPrior)
+
+
+def _is_likelihood(node: Any) -> bool:
+    return isinstance(node, AbstractLikelihood)
 
 
 class _CrossEntropy(AbstractObjective):

@@ -31,6 +31,7 @@ from mdvae.vae import diagnose, evenly
 _FEW_FRAMES = 100
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+HeldOut = Float[np.ndarray, "m_frames n_atoms dim"]
 
 
 def train(
@@ -123,7 +124,7 @@ def train(
     return diagnosed(model, frames.coordinates[training], frames.coordinates[validation], key)
 
 
-def diagnosed(model: Model, training: Coordinates, held_out: Coordinates | None, key: Key) -> Model:
+def diagnosed(model: Model, training: Coordinates, held_out: HeldOut | None, key: Key) -> Model:
     """The same model, with a look at its latent space.
 
     Parameters
@@ -148,7 +149,7 @@ def diagnosed(model: Model, training: Coordinates, held_out: Coordinates | None,
     return dataclasses.replace(model, diagnostics=found)
 
 
-def _reconstruction(model: Model, training: Coordinates, held_out: Coordinates | None) -> tuple[float, str]:
+def _reconstruction(model: Model, training: Coordinates, held_out: HeldOut | None) -> tuple[float, str]:
     if held_out is None and model.diagnostics is not None:
         return model.diagnostics.reconstruction, model.diagnostics.reconstruction_unit
     frames, which = (training, ", training frames") if held_out is None else (held_out, "")

@@ -179,8 +179,8 @@ def diagnose(
     """
     chosen = jnp.asarray(x[evenly(len(x))])
     error, unit = reconstruction
-    kl, by_dimension, information, means, variances, prior_mean, prior_covariance = map(
-        np.asarray, _measured(vae, chosen, key)
+    kl, by_dimension, information, means, variances, prior_mean, prior_covariance = (
+        np.asarray(part, np.float64) for part in _measured(vae, chosen, key)
     )
     variance_of_means = means.var(axis=0)
     # The law of total covariance.

@@ -104,12 +104,13 @@ class VampPrior(AbstractPrior):
         self, pseudo_inputs: Float[Array, "n_components n_features"], scale: Float[Array, "*n_features"]
     ) -> None:
         self.logits = jnp.zeros(len(pseudo_inputs), pseudo_inputs.dtype)
-        self.relative = pseudo_inputs / scale
+        self.relative = pseudo_inputs / jnp.broadcast_to(scale, pseudo_inputs.shape)
         self.scale = scale
 
     def distribution(self, encode: Callable) -> Mixture:
         """Mixture of what the encoder makes of the pseudo-inputs."""
-        return Mixture(self.logits, jax.vmap(encode)(self.relative * jax.lax.stop_gradient(self.scale)))
+        scale = jax.lax.stop_gradient(self.scale)
+        return Mixture(self.logits, jax.vmap(lambda relative: encode(relative * scale))(self.relative))
 
 
 class Flow(AbstractPrior):
@@ -130,14 +131,16 @@ class Flow(AbstractPrior):
     flow: AbstractDistribution
 
     def __init__(self, latent_dim: int, *, n_layers: int = 4, width: int = 64, key: Key) -> None:
-        self.flow = masked_autoregressive_flow(
-            key,
-            base_dist=FlowBase((latent_dim,)),
-            transformer=RationalQuadraticSpline(knots=_KNOTS, interval=_INTERVAL),
-            flow_layers=n_layers,
-            nn_width=width,
-            nn_activation=jax.nn.silu,
-        )
+        # FlowJAX builds its masks by promoting ranks.
+        with jax.numpy_rank_promotion("allow"):
+            self.flow = masked_autoregressive_flow(
+                key,
+                base_dist=FlowBase((latent_dim,)),
+                transformer=RationalQuadraticSpline(knots=_KNOTS, interval=_INTERVAL),
+                flow_layers=n_layers,
+                nn_width=width,
+                nn_activation=jax.nn.silu,
+            )
 
     def distribution(self, encode: Callable) -> AbstractDistribution:
         """The flow; the encoder is not asked."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import erf, expit
 
+from mdvae.distributions import DiagonalNormal, FullNormal, n_below_diagonal
 from mdvae.networks import MLPDecoder, MLPEncoder
 from mdvae.spec import ACTIVATIONS
 
@@ -20,11 +21,15 @@ BY_HAND = {"silu": lambda x: x * expit(x), "tanh": np.tanh, "softplus": lambda x
 TOLERANCE = {"gelu": 2e-3}
 
 
-def encoder(hidden=(8, 4), activation="silu"):
-    shift = jnp.linspace(-1.0, 1.0, N_FEATURES)
+def encoder(hidden=(8, 4), activation="silu", latent_dim=LATENT_DIM, **covariance):
+    shift, scale = jnp.linspace(-1.0, 1.0, N_FEATURES), jnp.array(0.3)
     return MLPEncoder(
-        N_FEATURES, LATENT_DIM, hidden, activation, shift=shift, scale=jnp.array(0.3), key=jax.random.key(1)
+        N_FEATURES, latent_dim, hidden, activation, shift=shift, scale=scale, key=jax.random.key(1), **covariance
     )
+
+
+def full_encoder(hidden=(8, 4), activation="silu", latent_dim=3):
+    return encoder(hidden, activation, latent_dim, covariance="full")
 
 
 def decoder(hidden=(4, 8), activation="silu"):
@@ -83,8 +88,38 @@ def test_widths_of_the_posterior_stay_finite():
     assert np.isfinite(np.exp(posterior.log_std)).all()
 
 
+@pytest.mark.parametrize("latent_dim", [1, 2, 3, 5])
+def test_full_posterior_equals_a_forward_pass_by_hand(latent_dim, rng):
+    """Means, widths, and what stands below the diagonal row by row, in units of the width of its row."""
+    net = full_encoder((8, 4), "silu", latent_dim)
+    assert net.layers[-1].out_features == 2 * latent_dim + n_below_diagonal(latent_dim)
+    x = rng.normal(size=N_FEATURES)
+    out = forward(net.layers, "silu", (x - np.linspace(-1, 1, N_FEATURES)) / 0.3)
+    mean, log_std, lower = np.split(out, [latent_dim, 2 * latent_dim])
+    unit = np.eye(latent_dim)
+    unit[np.tril_indices(latent_dim, -1)] = lower
+    factor = np.exp(8 * np.tanh(log_std / 8))[:, None] * unit
+    posterior = net(jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(posterior.mean, mean, atol=1e-5)
+    np.testing.assert_allclose(posterior.covariance(), factor @ factor.T, rtol=1e-4, atol=1e-5)
+    assert np.linalg.eigvalsh(np.asarray(posterior.covariance(), float)).min() > 0
+    # In one dimension nothing stands below the diagonal.
+    assert type(posterior) is (FullNormal if latent_dim > 1 else DiagonalNormal)
+
+
+def test_in_one_dimension_every_covariance_is_diagonal(rng):
+    x = jnp.asarray(rng.normal(size=N_FEATURES), jnp.float32)
+    assert eqx.tree_equal(full_encoder(latent_dim=1)(x), encoder(latent_dim=1)(x))
+
+
+def loss_of_posterior(net, x):
+    """Of all its parts: nothing below the diagonal would be learned from means and widths."""
+    return jnp.sum(net(x).covariance()) + jnp.sum(net(x).mean ** 2)
+
+
 NETWORKS = {
     "encoder": (encoder, N_FEATURES, lambda net, x: jnp.sum(net(x).mean ** 2 + net(x).log_std)),
+    "full encoder": (full_encoder, N_FEATURES, loss_of_posterior),
     "decoder": (decoder, LATENT_DIM, lambda net, z: jnp.sum(net(z) ** 2)),
 }
 
@@ -118,7 +153,7 @@ def test_networks_are_smooth(case, activation):
     np.testing.assert_allclose(np.diff(slope), trapezoid, atol=2e-3 * np.abs(slope).max())
 
 
-@pytest.mark.parametrize("build", [encoder, decoder])
+@pytest.mark.parametrize("build", [encoder, full_encoder, decoder])
 def test_keys_make_the_parameters(build):
     def weights(net):
         return [np.asarray(layer.weight) for layer in net.layers]

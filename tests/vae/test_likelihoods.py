@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import log_softmax, softmax
 
-from mdvae.vae import Gaussian, SquaredError
+from mdvae.vae import Categorical, Gaussian, SquaredError
 
 WIDTH = np.array([0.01, 0.1, 2.0])
 MEAN = jnp.array([1.0, -2.0, 0.5])
@@ -113,3 +114,83 @@ def test_the_constant_is_as_stated(rng):
     gaussian = Gaussian(jnp.full(3, s, jnp.float32), learned=False)
     rest = -gaussian.log_prob(MEAN, x) + SquaredError().log_prob(MEAN, x) / (2 * s**2)
     np.testing.assert_allclose(rest, 3 * np.log(s) + 1.5 * np.log(2 * np.pi), rtol=1e-4)
+
+
+def test_a_wider_gaussian_is_a_lower_peak(rng):
+    """Perfect reconstruction: the density falls with every factor on the widths by its logarithm a feature."""
+    densities = [
+        float(Gaussian(jnp.asarray(factor * WIDTH, jnp.float32), learned=False).log_prob(MEAN, MEAN))
+        for factor in (1.0, 2.0, 10.0)
+    ]
+    np.testing.assert_allclose(np.diff(densities), [-3 * np.log(2), -3 * np.log(5)], rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", [0.05, 1.0, 3.0])
+def test_gaussian_density_integrates_to_one(width):
+    likelihood = Gaussian(jnp.full(1, width, jnp.float32), learned=False)
+    x = 0.5 + width * jnp.linspace(-8, 8, 801)[:, None]
+    density = np.exp(jax.vmap(lambda row: likelihood.log_prob(jnp.array([0.5]), row))(x), dtype=float)
+    np.testing.assert_allclose(density.sum() * 0.02 * width, 1, rtol=1e-4)
+
+
+# -- classes
+
+LOGITS = {
+    "ordinary": [0.5, -1.0, 2.0, 0.0],
+    "equal": [3.0, 3.0, 3.0],
+    "far apart": [1e4, 0.0, -1e4],
+    "all far out": [1e4, 1e4, 1e4 - 1],
+    "all far down": [-1e4, -1e4 + 2, -1e4],
+    "two": [-0.3, 0.4],
+    "one": [7.0],
+}
+
+
+@pytest.mark.parametrize("case", LOGITS)
+def test_cross_entropy_agrees_with_scipy(case):
+    logits = jnp.asarray(LOGITS[case])
+    expected = log_softmax(np.asarray(LOGITS[case]))
+    classes = jnp.eye(len(logits))
+    found = [Categorical().log_prob(logits, one) for one in classes]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.exp(np.asarray(found, float)).sum(), 1, rtol=1e-4)
+    assert Categorical().n_params(len(logits)) == len(logits)
+
+
+@pytest.mark.parametrize("case", LOGITS)
+def test_gradient_by_the_logits_is_what_the_probabilities_lack(case):
+    """Class less probabilities: finite, and not zero for a class that seems impossible."""
+    logits = jnp.asarray(LOGITS[case])
+    for one in jnp.eye(len(logits)):
+        gradient = jax.grad(Categorical().log_prob)(logits, one)
+        np.testing.assert_allclose(gradient, np.asarray(one) - softmax(np.asarray(LOGITS[case])), atol=1e-5)
+
+
+@pytest.mark.parametrize("case", LOGITS)
+def test_classes_come_as_often_as_stated(case, key):
+    logits, n = jnp.asarray(LOGITS[case]), 20_000
+    probabilities = softmax(np.asarray(LOGITS[case]))
+    np.testing.assert_allclose(Categorical().mean(logits), probabilities, atol=1e-6)
+    samples = np.asarray(jax.vmap(lambda k: Categorical().sample(logits, k))(jax.random.split(key, n)))
+    assert samples.dtype == np.float32
+    np.testing.assert_array_equal(np.unique(samples), [0.0, 1.0][-len(np.unique(samples)) :])
+    np.testing.assert_array_equal(samples.sum(axis=1), 1)
+    error = np.sqrt(probabilities * (1 - probabilities) / n)
+    assert (np.abs(samples.mean(axis=0) - probabilities) <= 4.5 * error + 1e-6).all()
+
+
+def test_a_constant_in_the_logits_says_nothing(rng):
+    logits, one = jnp.asarray(rng.normal(size=5), jnp.float32), jnp.eye(5)[2]
+    for shift in (-100.0, 3.0, 100.0):
+        np.testing.assert_allclose(
+            Categorical().log_prob(logits + shift, one), Categorical().log_prob(logits, one), atol=2e-5
+        )
+        np.testing.assert_allclose(Categorical().mean(logits + shift), Categorical().mean(logits), atol=2e-5)
+
+
+def test_a_class_that_is_not_known_for_certain_is_a_weighted_one(rng):
+    """Features that are probabilities themselves: the least surprise is where both agree, and it is the entropy."""
+    features = jnp.asarray(rng.dirichlet(np.ones(4)), jnp.float32)
+    best = jnp.log(features)
+    np.testing.assert_allclose(-Categorical().log_prob(best, features), stats.entropy(features), rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(Categorical().log_prob)(best, features), 0, atol=1e-6)

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from mdvae.networks import MLPDecoder, MLPEncoder
-from mdvae.vae import VAE, Gaussian, NegativeELBO, SquaredError, StandardNormal
+from mdvae.vae import VAE, Gaussian, GaussianMixture, ImportanceWeighted, NegativeELBO, SquaredError, StandardNormal
 
 W = np.array([[1.0, 0.5], [1.0, -0.5], [0.5, 0.0], [0.0, 0.3], [-0.5, 0.3 * 5 / 3]])
 W[:, 1] -= W[:, 0] * (W[:, 0] @ W[:, 1]) / (W[:, 0] @ W[:, 0])
@@ -118,14 +118,12 @@ def test_the_divergence_is_summed_over_latent_dimensions(key):
     vae, x = linear_vae(shift=0.3), data(20)
     twice = np.array([0, 1, 0, 1, 2, 3, 2, 3])
     linear = vae.encoder.layers[0]
-    wide = eqx.nn.Linear(N_FEATURES, 8, key=key)
-    wide = eqx.tree_at(lambda m: (m.weight, m.bias), wide, (linear.weight[twice], linear.bias[twice]))
+    wide = MLPEncoder(N_FEATURES, 4, (), "silu", shift=jnp.zeros(N_FEATURES), scale=jnp.ones(()), key=key)
+    wide = layer(wide, linear.weight[twice], linear.bias[twice])
     unseen = eqx.nn.Linear(4, N_FEATURES, key=key)
     weight = jnp.concatenate([vae.decoder.layers[0].weight, jnp.zeros((N_FEATURES, 2))], axis=1)
     unseen = eqx.tree_at(lambda m: (m.weight, m.bias), unseen, (weight, vae.decoder.layers[0].bias))
-    doubled = eqx.tree_at(
-        lambda v: (v.encoder.layers, v.decoder.layers, v.prior), vae, ((wide,), (unseen,), StandardNormal(4))
-    )
+    doubled = eqx.tree_at(lambda v: (v.encoder, v.decoder.layers, v.prior), vae, (wide, (unseen,), StandardNormal(4)))
     (_, one, error), (_, two, _) = expected(vae, x), expected(doubled, x)
     np.testing.assert_allclose(two["kl"], 2 * one["kl"], rtol=1e-5)
     assert abs(two["reconstruction"] - one["reconstruction"]) < 6 * error
@@ -170,3 +168,193 @@ def test_squared_error_has_the_gradients_of_the_gaussian_at_the_stated_beta(s, k
     gaussian = gradient(Gaussian(jnp.full(N_FEATURES, s, jnp.float32), learned=False), beta / (2 * s**2))
     for by_squares, by_density in zip(gradient(SquaredError(), beta), gaussian, strict=True):
         np.testing.assert_allclose(by_squares, 2 * s**2 * by_density, rtol=1e-3, atol=1e-4)
+
+
+# -- full covariances
+
+SKEW = np.array([[1.0, 0.9], [1.0, 0.5], [0.5, 0.6], [0.0, 0.3], [-0.5, 0.2]])
+
+
+def full_vae(factor_of=np.linalg.cholesky):
+    """Columns of W at no right angle: components of the exact posterior depend on each other."""
+    none, unit, key = jnp.zeros(N_FEATURES), jnp.ones(()), jax.random.key(0)
+    covariance = np.linalg.inv(np.eye(LATENT_DIM) + SKEW.T @ SKEW / S**2)
+    to_mean, factor = covariance @ SKEW.T / S**2, factor_of(covariance)
+    to_log_std = 8 * np.arctanh(np.log(np.diag(factor)) / 8)
+    lower = (factor / np.diag(factor)[:, None])[np.tril_indices(LATENT_DIM, -1)]
+    encoder = layer(
+        MLPEncoder(N_FEATURES, LATENT_DIM, (), "silu", shift=none, scale=unit, key=key, covariance="full"),
+        np.concatenate([to_mean, np.zeros((LATENT_DIM + 1, N_FEATURES))]),
+        np.concatenate([-to_mean @ B, to_log_std, lower]),
+    )
+    return eqx.tree_at(lambda v: (v.encoder, v.decoder), linear_vae(), (encoder, layer(linear_vae().decoder, SKEW, B)))
+
+
+def independent(covariance):
+    """The best a diagonal covariance can do: the widths of the conditionals."""
+    return np.diag(np.diag(np.linalg.inv(covariance)) ** -0.5)
+
+
+def test_a_full_posterior_is_exact_where_no_diagonal_one_is():
+    x = data(20)
+    exact = stats.multivariate_normal(B, SKEW @ SKEW.T + S**2 * np.eye(N_FEATURES)).logpdf(np.asarray(x)).mean()
+    loss, _, error = expected(full_vae(), x)
+    assert abs(-loss - exact) < 4 * error
+    covariance = np.linalg.inv(np.eye(LATENT_DIM) + SKEW.T @ SKEW / S**2)
+    correlation = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+    loss, _, error = expected(full_vae(independent), x)
+    assert abs(exact + 0.5 * np.log(1 - correlation**2) + loss) < 4 * error
+    assert correlation**2 > 0.3
+
+
+# -- importance-weighted bounds
+
+
+@eqx.filter_jit
+def weighted(vae, x, n_samples, keys):
+    return jax.vmap(lambda key: ImportanceWeighted(n_samples)(vae, x, key))(keys)
+
+
+EXACT = {"diagonal": (linear_vae, W), "full": (full_vae, SKEW)}
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 50])
+@pytest.mark.parametrize("case", EXACT)
+def test_with_the_exact_posterior_every_weight_is_the_evidence(case, n_samples, key):
+    """No matter how many there are, nor which noise: not only on average."""
+    build, weights = EXACT[case]
+    x = data(20)
+    exact = stats.multivariate_normal(B, weights @ weights.T + S**2 * np.eye(N_FEATURES)).logpdf(np.asarray(x)).mean()
+    loss, _ = weighted(build(), x, n_samples, jax.random.split(key, 3))
+    np.testing.assert_allclose(-loss, exact, rtol=1e-5)
+
+
+# Posteriors so narrow that the weights have no variance come nearer too, but slowly.
+@pytest.mark.parametrize("case", ["shifted", "too wide"])
+def test_the_bound_rises_with_the_number_of_samples_from_the_lower_bound_to_the_evidence(case):
+    x, vae = data(20), linear_vae(**WORSE[case])
+    loss, _, error = expected(vae, x, seed=1)
+    bounds, errors = [-loss], [error]
+    for n_samples in (1, 4, 100):
+        losses, _ = weighted(vae, x, n_samples, jax.random.split(jax.random.key(n_samples), 4000 // n_samples))
+        bounds.append(-float(losses.mean()))
+        errors.append(float(losses.std() / np.sqrt(len(losses))))
+    steps, noise = np.diff(bounds), np.hypot(errors[1:], errors[:-1])
+    assert abs(steps[0]) < 4 * noise[0]
+    assert (steps[1:] > 4 * noise[1:]).all()
+    gaps = evidence(x) - np.array(bounds)
+    assert (gaps > -4 * np.array(errors)).all()
+    assert gaps[-1] < 0.1 * gaps[0]
+
+
+def test_weighted_terms_are_those_of_single_samples(key):
+    """With one sample they sum to the loss; with more, by Jensen, to more than it. Their means do not change."""
+    x, vae = data(20), linear_vae(stretch=1.6)
+    for n_samples in (1, 10):
+        loss, terms = weighted(vae, x, n_samples, jax.random.split(key, 500))
+        total = terms["reconstruction"] + terms["kl"]
+        if n_samples == 1:
+            np.testing.assert_allclose(loss, total, rtol=1e-5)
+        else:
+            assert (loss < total).all()
+        np.testing.assert_array_equal(terms["beta"], 1)
+        _, closed, error = expected(vae, x)
+        for name in ("reconstruction", "kl"):
+            noise = np.hypot(error, float(np.std(terms[name])) / np.sqrt(500))
+            assert abs(float(terms[name].mean()) - closed[name]) < 4 * noise
+
+
+# -- free bits
+
+
+def by_dimension(x, shift=0.0):
+    """Divergence of each example (n, latent_dim), in closed form."""
+    precision = 1 + np.sum(W**2, axis=0) / S**2
+    means = shift + (np.asarray(x, float) - B) @ W / S**2 / precision
+    return 0.5 * (1 / precision + means**2 - 1 + np.log(precision))
+
+
+@eqx.filter_jit
+def loss_and_gradient(vae, x, key, objective):
+    (loss, terms), gradient = eqx.filter_value_and_grad(lambda v: objective(v, x, key), has_aux=True)(vae)
+    return loss, terms, gradient.encoder.layers[0], gradient.decoder.layers[0]
+
+
+BETA = 0.5
+STANDARD = {"by dimension": StandardNormal(LATENT_DIM), "in one part": GaussianMixture(jnp.zeros((1, LATENT_DIM)))}
+
+
+@pytest.mark.parametrize("case", STANDARD)
+def test_below_the_free_bits_the_divergence_has_no_gradient(case, key):
+    x, vae = data(20), eqx.tree_at(lambda v: v.prior, linear_vae(), STANDARD[case])
+    loss, terms, *gradient = loss_and_gradient(vae, x, key, NegativeELBO(BETA, 3.0))
+    without, same, *expected = loss_and_gradient(vae, x, key, NegativeELBO(0.0))
+    assert jax.tree.all(jax.tree.map(np.array_equal, gradient, expected))
+    np.testing.assert_allclose(loss, without + BETA * 3.0 * LATENT_DIM, rtol=1e-6)
+    # What is reported is all of it.
+    np.testing.assert_array_equal(terms["kl"], same["kl"])
+
+
+@pytest.mark.parametrize("case", STANDARD)
+def test_above_the_free_bits_nothing_is_free(case, key):
+    """They are compared with the mean of the batch: single examples may be below."""
+    x, vae = data(20), eqx.tree_at(lambda v: v.prior, linear_vae(), STANDARD[case])
+    each = by_dimension(x)
+    bits = 0.95 * float(each.mean(axis=0).min())
+    assert (each < bits).any()
+    one, two = (loss_and_gradient(vae, x, key, NegativeELBO(BETA, free)) for free in (bits, 0.0))
+    assert jax.tree.all(jax.tree.map(np.array_equal, one, two))
+
+
+def test_each_dimension_has_free_bits_of_its_own(key):
+    x, vae = data(20), linear_vae()
+    each = by_dimension(x).mean(axis=0)
+    assert each[0] > 1.3 * each[1]
+    bits = float(np.sqrt(each[0] * each[1]))
+    loss, terms, encoder, decoder = loss_and_gradient(vae, x, key, NegativeELBO(BETA, bits))
+    np.testing.assert_allclose(loss, terms["reconstruction"] + BETA * (each[0] + bits), rtol=1e-5)
+    plain, free = (loss_and_gradient(vae, x, key, NegativeELBO(beta))[2:] for beta in (BETA, 0.0))
+    # Rows of the encoder: two means, two widths.
+    for row, (expected, other) in enumerate([(plain, free), (free, plain)] * 2):
+        np.testing.assert_allclose(encoder.weight[row], expected[0].weight[row], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(encoder.bias[row], expected[0].bias[row], rtol=1e-5, atol=1e-6)
+        assert (
+            abs(encoder.bias[row] - other[0].bias[row]) > 1e-3
+            or abs(encoder.weight[row] - other[0].weight[row]).max() > 1e-3
+        )
+    np.testing.assert_array_equal(decoder.weight, plain[1].weight)
+
+
+# -- the divergence by formula and by samples
+
+
+@eqx.filter_jit
+def losses_and_gradients(vae, x, keys):
+    def one(key):
+        (loss, terms), gradient = eqx.filter_value_and_grad(lambda v: NegativeELBO(BETA)(v, x, key), has_aux=True)(vae)
+        return loss, terms["reconstruction"], gradient.encoder.layers[0]
+
+    return jax.vmap(one)(keys)
+
+
+MIXTURES = {
+    "one component": (lambda: linear_vae(shift=0.3, stretch=1.6), 1),
+    "equal components": (lambda: linear_vae(shift=0.3, stretch=1.6), 3),
+    "full posterior": (full_vae, 1),
+}
+
+
+@pytest.mark.parametrize("case", MIXTURES)
+def test_formula_and_samples_agree_on_loss_and_gradient(case):
+    """A mixture that is the standard normal, of which the objective does not know. Same key, same reconstruction."""
+    build, components = MIXTURES[case]
+    x, keys = data(5), jax.random.split(jax.random.key(8), 2000)
+    closed = losses_and_gradients(build(), x, keys)
+    prior = GaussianMixture(jnp.zeros((components, LATENT_DIM)))
+    sampled = losses_and_gradients(eqx.tree_at(lambda v: v.prior, build(), prior), x, keys)
+    np.testing.assert_allclose(sampled[1], closed[1], rtol=1e-6)
+    for one, other in zip(jax.tree.leaves(sampled), jax.tree.leaves(closed), strict=True):
+        difference = np.asarray(one, float) - np.asarray(other, float)
+        error = difference.std(axis=0) / np.sqrt(len(keys))
+        assert (np.abs(difference.mean(axis=0)) <= 4.5 * error + 1e-5).all()
+    assert np.std(np.asarray(sampled[0]) - np.asarray(closed[0])) > 0.01

@@ -1,0 +1,165 @@
+"""A prior and a noise that are fitted afterwards leave the latent space alone, and are where the data are."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mdvae
+from mdvae.vae import GaussianVonMises, LowRankGaussian
+
+LEARNED = {"mixture": {"n_components": 6}, "vamp": {"n_components": 6}, "flow": {}}
+
+
+@pytest.fixture(scope="module")
+def squeezed(trained):
+    """The model, its latent space two times as wide: far from the prior."""
+    layers = trained.vae.encoder.layers
+    wide = jax.tree.map(lambda a: a, layers[-1])
+    n = trained.latent_dim
+    factor = jnp.ones(2 * n).at[:n].set(3.0)
+    wide = dataclasses.replace(wide, weight=wide.weight * factor[:, None], bias=wide.bias * factor)
+    encoder = dataclasses.replace(trained.vae.encoder, layers=(*layers[:-1], wide))
+    return dataclasses.replace(trained, vae=dataclasses.replace(trained.vae, encoder=encoder))
+
+
+@pytest.fixture(scope="module")
+def fitted(squeezed):
+    settings = {"epochs": 60, "seed": 0, "progress": False}
+    return {name: mdvae.fit_prior(squeezed, name, **options, **settings) for name, options in LEARNED.items()}
+
+
+def surprise(model, z):
+    prior = model.vae.prior_distribution()
+    return -np.asarray(jax.vmap(prior.log_prob)(z))
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_encoder_and_decoder_stay_as_they_are(squeezed, fitted, name, chain):
+    for part in ("encoder", "decoder", "likelihood"):
+        before, after = (jax.tree.leaves(getattr(m.vae, part)) for m in (squeezed, fitted[name]))
+        for a, b in zip(before, after, strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(mdvae.encode(squeezed, chain), mdvae.encode(fitted[name], chain))
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_encoded_frames_are_likelier_than_under_a_standard_normal(squeezed, fitted, name, chain):
+    z = mdvae.encode(squeezed, chain)
+    assert surprise(fitted[name], z).mean() < surprise(squeezed, z).mean() - 1
+    # Not likelier than the best normal distribution by less than a fit would be: no worse than it, but for a little.
+    covariance = np.cov(z.T)
+    normal = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * covariance)[1]
+    assert surprise(fitted[name], z).mean() < normal + 0.3
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_what_is_generated_comes_from_the_prior(fitted, name):
+    """The bead that is generated depends on z alone: its mean over the prior, by another set of samples."""
+    model = fitted[name]
+    new = mdvae.generate(model, 4000, seed=1, restore=False).xyz[..., :2]
+    z = jax.vmap(model.vae.prior_distribution().sample)(jax.random.split(jax.random.key(9), 4000))
+    other = mdvae.decode(model, np.asarray(z), restore=False).xyz[..., :2]
+    error = np.hypot(new.std(axis=0), other.std(axis=0)) / np.sqrt(4000)
+    assert (np.abs(new.mean(axis=0) - other.mean(axis=0)) < 5 * error).all()
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_file_holds_the_prior(fitted, name, tmp_path):
+    mdvae.save(fitted[name], tmp_path / "model.mdvae")
+    again = mdvae.load(tmp_path / "model.mdvae")
+    assert again.spec.prior == name
+    np.testing.assert_array_equal(*(mdvae.generate(m, 5, seed=3).xyz for m in (fitted[name], again)))
+    assert again.diagnostics.to_dict() == fitted[name].diagnostics.to_dict()
+
+
+def test_diagnostics_say_that_it_is_better(squeezed, fitted):
+    before = mdvae.fit_prior(squeezed, "standard_normal", progress=False).diagnostics
+    assert any("not where the prior is" in finding for finding in before.findings)
+    for model in fitted.values():
+        assert model.diagnostics.mismatch < 0.5 * before.mismatch
+        assert model.diagnostics.reconstruction == squeezed.diagnostics.reconstruction
+
+
+REFUSED = {
+    "unknown": ({"prior": "horseshoe"}, "prior='horseshoe' is not known"),
+    "components of a flow": ({"prior": "flow", "n_components": 3}, "n_components=3 belongs to"),
+    "too many components": ({"prior": "mixture", "n_components": 10**5}, "larger than the number of encoded examples"),
+    "no epochs": ({"prior": "flow", "epochs": 0}, "epochs must be at least 1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_mistakes_are_refused(trained, case):
+    options, words = REFUSED[case]
+    with pytest.raises(ValueError, match=words):
+        mdvae.fit_prior(trained, **options, progress=False)
+
+
+def test_an_untrained_model_is_refused(frames):
+    model = mdvae.build(frames, hidden=(8,))
+    for fit in (mdvae.fit_prior, mdvae.fit_noise):
+        with pytest.raises(ValueError, match="has not been trained"):
+            fit(model)
+
+
+# -- noise
+
+
+def left_out(model, frames):
+    z = mdvae.encode(model, frames.coordinates)
+    return (frames.coordinates - mdvae.decode(model, z, restore=False).xyz[..., :2]).reshape(len(z), -1)
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_noise_has_the_moments_of_what_is_left_out(trained, frames, rank):
+    noisy = mdvae.fit_noise(trained, rank=rank, seed=0)
+    likelihood = noisy.vae.likelihood
+    assert isinstance(likelihood, LowRankGaussian)
+    x = frames.coordinates.reshape(len(frames.coordinates), -1)
+    # Written a second time: residuals of decoded samples of the posteriors, many of them.
+    posteriors = jax.vmap(trained.vae.encoder)(x)
+    keys = jax.random.split(jax.random.key(5), 20)
+    total = 0
+    for key in keys:
+        own = jax.random.split(key, len(x))
+        r = np.asarray(x - jax.vmap(lambda p, k: trained.vae.decode(p.sample(k)))(posteriors, own), np.float64)
+        total = total + r.T @ r / len(r) / len(keys)
+    factor = np.asarray(likelihood.width())[:, None] * np.asarray(likelihood.relative)
+    covariance = np.diag(np.asarray(likelihood.width()) ** 2) + factor @ factor.T
+    values = [np.linalg.eigvalsh(matrix)[::-1] for matrix in (covariance, total)]
+    kept = 11 if rank is None else rank
+    np.testing.assert_allclose(values[0][:kept].sum(), values[1][:kept].sum(), rtol=0.1)
+    np.testing.assert_allclose(np.trace(covariance), np.trace(total), rtol=0.1)
+
+
+def test_samples_with_it_have_bonds_that_independent_noise_breaks(trained, frames):
+    bond = [
+        np.linalg.norm(np.diff(x[..., :2], axis=1), axis=2).mean()
+        for x in (
+            frames.coordinates,
+            mdvae.generate(mdvae.fit_noise(trained), 3000, noise=True, restore=False).xyz,
+            mdvae.generate(trained, 3000, noise=True, restore=False).xyz,
+        )
+    ]
+    assert abs(bond[1] - bond[0]) < 0.5 * abs(bond[2] - bond[0])
+
+
+def test_a_file_holds_the_noise(trained, tmp_path):
+    noisy = mdvae.fit_noise(trained, rank=4)
+    mdvae.save(noisy, tmp_path / "model.mdvae")
+    again = mdvae.load(tmp_path / "model.mdvae")
+    assert (again.spec.likelihood, again.spec.rank) == ("low_rank_gaussian", 4)
+    np.testing.assert_array_equal(*(mdvae.generate(m, 5, noise=True, seed=3).xyz for m in (noisy, again)))
+
+
+def test_rank_and_angles_are_refused(trained):
+    for rank in (0, 12):
+        with pytest.raises(ValueError, match="rank must be from 1 to 11"):
+            mdvae.fit_noise(trained, rank=rank)
+    round_and_round = GaussianVonMises(jnp.ones(9), jnp.ones(4))
+    angular = dataclasses.replace(trained, vae=dataclasses.replace(trained.vae, likelihood=round_and_round))
+    with pytest.raises(ValueError, match="internal coordinates go round"):
+        mdvae.fit_noise(angular)

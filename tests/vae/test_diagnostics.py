@@ -1,0 +1,390 @@
+"""Latent spaces whose state is known: x standard normal, posteriors N(A x + c, s²), so that all is in closed form."""
+
+import json
+from functools import cache
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array, Float
+from scipy import stats
+from scipy.special import logsumexp
+
+from mdvae.distributions import DiagonalNormal, FullNormal
+from mdvae.networks import AbstractDecoder, AbstractEncoder
+from mdvae.vae import (
+    VAE,
+    Categorical,
+    Diagnostics,
+    Fixed,
+    Gaussian,
+    GaussianMixture,
+    StandardNormal,
+    diagnose,
+    evenly,
+    reconstruction_error,
+)
+
+N = 2048
+
+
+class Affine(AbstractEncoder):
+    matrix: Float[Array, "latent_dim n_features"]
+    offset: Float[Array, " latent_dim"]
+    log_std: Float[Array, " latent_dim"]
+
+    def __call__(self, x):
+        return DiagonalNormal(self.matrix @ x + self.offset, self.log_std)
+
+
+class Correlated(AbstractEncoder):
+    """The same with something below the diagonal."""
+
+    affine: Affine
+    lower: Float[Array, " n_lower"]
+
+    def __call__(self, x):
+        return FullNormal(self.affine(x).mean, self.affine.log_std, self.lower)
+
+
+class Line(AbstractDecoder):
+    matrix: Float[Array, "n_features latent_dim"]
+
+    def __call__(self, z):
+        return self.matrix @ z
+
+
+def vae_of(matrix, offset, std, prior=None):
+    parts = (jnp.asarray(part, jnp.float32) for part in (matrix, offset, np.log(std)))
+    n = len(std)
+    return VAE(Affine(*parts), Line(jnp.eye(n)), Gaussian(jnp.ones(n)), prior or StandardNormal(n))
+
+
+def data(latent_dim, n=N):
+    return np.random.default_rng(0).normal(size=(n, latent_dim)).astype(np.float32)
+
+
+def root(s):
+    """Stretch of the means with which the aggregate is a standard normal."""
+    return np.sqrt(1 - np.square(s))
+
+
+TURN = np.array([[0.8, -0.6], [0.6, 0.8]])
+
+# Matrix, offset, widths; and what is to be found.
+HEALTHY = {
+    "sharp": (root(0.15) * np.eye(2), [0.0, 0.0], [0.15, 0.15]),
+    "blurred": (np.diag(root([0.5, 0.8])), [0.0, 0.0], [0.5, 0.8]),
+    "turned": (root(0.3) * TURN, [0.0, 0.0], [0.3, 0.3]),
+    "one dimension": ([[root(0.1)]], [0.0], [0.1]),
+    "five dimensions": (root(0.6) * np.eye(5), np.zeros(5), np.full(5, 0.6)),
+    "very sharp": (np.eye(2), [0.0, 0.0], [1e-3, 1e-3]),
+}
+SICK = {
+    "collapsed": (np.zeros((2, 2)), [0.0, 0.0], [1.0, 1.0]),
+    "collapsed, one dimension": ([[0.0]], [0.0], [1.0]),
+    "first dimension dead": (np.diag([0.0, root(0.2)]), [0.0, 0.0], [1.0, 0.2]),
+    "two of three dead": (np.diag([0.0, root(0.2), 0.05]), [0.0, 0.0, 0.0], [1.0, 0.2, 1.0]),
+    "twice as wide": (root(0.1) * 2 * np.eye(2), [0.0, 0.0], [0.2, 0.2]),
+    "twice as wide and sharp": (2 * np.eye(2), [0.0, 0.0], [1e-3, 1e-3]),
+    "too narrow": (0.2 * np.eye(2), [0.0, 0.0], [0.05, 0.05]),
+    "elsewhere": (root(0.3) * np.eye(2), [2.0, 0.0], [0.3, 0.3]),
+    "correlated": (np.array([[0.9, 0.0], [0.855, 0.28]]), [0.0, 0.0], [0.3, 0.3]),
+}
+CASES = HEALTHY | SICK
+
+
+def arrays(case):
+    return tuple(np.asarray(part, float) for part in CASES[case])
+
+
+@cache
+def diagnosed(case):
+    vae = vae_of(*CASES[case])
+    return diagnose(vae, data(len(CASES[case][1])), reconstruction=(0.25, "(some unit)"), key=jax.random.key(0))
+
+
+def kl_by_dimension(case):
+    """Of the examples themselves, in closed form: (n, latent_dim)."""
+    matrix, offset, std = arrays(case)
+    means = data(len(std)) @ matrix.T + offset
+    return 0.5 * (std**2 + means**2 - 1 - 2 * np.log(std))
+
+
+def information(case):
+    """Of a normal channel: half the logarithm of one plus signal over noise, for all examples there could be."""
+    matrix, _, std = arrays(case)
+    return 0.5 * np.linalg.slogdet(np.eye(len(std)) + matrix @ matrix.T / np.outer(std, std))[1]
+
+
+def apart(case):
+    """Divergence of the normal aggregate from the standard normal prior."""
+    matrix, offset, std = arrays(case)
+    covariance = matrix @ matrix.T + np.diag(std**2)
+    return 0.5 * (np.trace(covariance) + offset @ offset - len(std) - np.linalg.slogdet(covariance)[1])
+
+
+# -- the numbers
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_divergence_by_dimension_is_exact(case):
+    each = kl_by_dimension(case)
+    np.testing.assert_allclose(diagnosed(case).kl_by_dimension, each.mean(axis=0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(diagnosed(case).kl, each.sum(axis=1).mean(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_moments_of_the_aggregate_are_exact(case):
+    """The covariance is that of the means plus the mean one: the law of total covariance."""
+    found, (matrix, offset, std) = diagnosed(case), arrays(case)
+    means = data(len(std)) @ matrix.T + offset
+    np.testing.assert_allclose(found.aggregate_mean, means.mean(axis=0), atol=1e-4)
+    covariance = np.cov(means.T, bias=True).reshape(len(std), len(std)) + np.diag(std**2)
+    np.testing.assert_allclose(found.aggregate_covariance, covariance, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.posterior_std, std, rtol=1e-5)
+    np.testing.assert_array_equal(found.prior_mean, 0)
+    np.testing.assert_array_equal(found.prior_covariance, np.eye(len(std)))
+
+
+@cache
+def bounds(case):
+    """Information by noise of its own, in float64, and what it misses at most; each with its standard error.
+
+    With the example itself among the others the expectation is below that of all examples there could be, without it
+    above (doi:10.48550/arXiv.1905.06922).
+    """
+    matrix, offset, std = arrays(case)
+    means = data(len(std)) @ matrix.T + offset
+    z = means + std * np.random.default_rng(1).normal(size=means.shape)
+    each = -0.5 * np.sum(((z[:, None] - means) / std) ** 2, axis=2)
+    own = np.diag(each).copy()
+    lower = own - logsumexp(each, axis=1) + np.log(N)
+    np.fill_diagonal(each, -np.inf)
+    upper = own - logsumexp(each, axis=1) + np.log(N - 1)
+    return lower.mean(), lower.std() / np.sqrt(N), (upper - lower).mean(), (upper - lower).std() / np.sqrt(N)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_information_is_that_of_the_channel(case):
+    """Or at the limit that the examples set."""
+    found, exact = diagnosed(case), information(case)
+    lower, error, missed, error_of_missed = bounds(case)
+    assert abs(found.mutual_information - lower) < 4 * np.sqrt(2) * error + 1e-4
+    assert lower - 4 * error - 1e-9 <= exact <= lower + missed + 4 * np.hypot(error, error_of_missed) + 1e-9
+    if found.saturated:
+        assert np.log(N) - 1 < found.mutual_information < np.log(N) + 1e-3
+    else:
+        assert abs(found.mutual_information - exact) < 4 * error + missed + 1e-4
+    assert found.n_examples == N
+
+
+@pytest.mark.parametrize("n", [1, 30, 300])
+def test_information_of_few_examples_agrees_with_quadrature(n):
+    """The entropy of their mixture less that of one, in one dimension: of these examples it is no bound."""
+    x, s = data(1, n), 0.2
+    means, z = root(s) * x[:, 0], np.linspace(-8, 8, 16_001)
+    log_mixture = logsumexp(stats.norm.logpdf(z[:, None], means, s), axis=1) - np.log(n)
+    exact = -np.sum(np.exp(log_mixture) * log_mixture) * 0.001 - 0.5 * np.log(2 * np.pi * np.e * s**2)
+    vae = vae_of([[root(s)]], [0.0], [s])
+    found = [
+        diagnose(vae, x, reconstruction=(0.0, ""), key=key).mutual_information
+        for key in jax.random.split(jax.random.key(0), 30)
+    ]
+    error = np.std(found) / np.sqrt(30)
+    assert abs(np.mean(found) - exact) < 4 * error + 1e-3
+    assert np.max(found) < np.log(n) + 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_of_the_divergence_is_no_information_is_the_mismatch(case):
+    """That of the normal aggregate; or of its moments, which are known to 1 / sqrt(n) and look a little further off."""
+    found, exact = diagnosed(case), apart(case)
+    matrix, _, std = arrays(case)
+    if found.saturated:
+        n_dims, stretch = len(std), np.linalg.eigvalsh(matrix @ matrix.T + np.diag(std**2)) - 1
+        tolerance = 4 * np.sqrt(np.sum(stretch**2) / (2 * N)) + n_dims * (n_dims + 3) / N
+    else:
+        _, error, missed, _ = bounds(case)
+        spread = kl_by_dimension(case).sum(axis=1).std() / np.sqrt(N)
+        tolerance = 4 * np.hypot(error, spread) + missed + 1e-4
+    assert abs(found.mismatch - exact) < tolerance
+    if not found.saturated:
+        assert found.mismatch == pytest.approx(max(0.0, found.kl - found.mutual_information))
+
+
+# -- what is said about them
+
+
+@pytest.mark.parametrize("case", HEALTHY)
+def test_nothing_is_found_where_nothing_is_wrong(case):
+    found = diagnosed(case)
+    assert found.findings == []
+    assert not found.collapsed
+    assert found.active.all()
+    assert "Nothing wrong was found" in str(found)
+
+
+def test_a_collapsed_posterior_looks_perfect_and_is_found():
+    """Means about 0, widths about 1: as if the prior had been met."""
+    found = diagnosed("collapsed")
+    np.testing.assert_allclose(found.aggregate_mean, 0, atol=1e-6)
+    np.testing.assert_allclose(found.posterior_std, 1, atol=1e-6)
+    assert found.mismatch < 1e-3
+    assert found.collapsed
+    assert found.mutual_information < 1e-3
+    assert not found.active.any()
+    (finding,) = found.findings
+    assert "collapsed" in finding
+    for remedy in ("beta", "warmup_epochs", "n_cycles", "free_bits"):
+        assert remedy in finding
+
+
+def test_an_aggregate_twice_as_wide_as_the_prior_looks_sharp_and_is_found():
+    """Means about 0, widths small: as if z were known well. Samples of the prior leave out most of the data."""
+    for case in ("twice as wide", "twice as wide and sharp"):
+        found = diagnosed(case)
+        np.testing.assert_allclose(found.aggregate_mean, 0, atol=8 / np.sqrt(N))
+        assert (found.posterior_std < 0.25).all()
+        assert found.active.all()
+        np.testing.assert_allclose(np.diag(found.aggregate_covariance), 4, rtol=5 * np.sqrt(2 / N))
+        exact = 2 * 0.5 * (4 - 1 - np.log(4))
+        # Each variance is known to sqrt(2 / n), and counts with (4 - 1) / 2.
+        np.testing.assert_allclose(found.mismatch, exact, atol=4 * np.sqrt(2) * 1.5 * np.sqrt(2 / N))
+        (finding,) = found.findings
+        assert f"{found.mismatch:.2f} nats apart" in finding
+        deviations = np.sqrt(np.diag(found.aggregate_covariance))
+        assert f"standard deviations {deviations[0]:.2f}, {deviations[1]:.2f} against 1.00, 1.00" in finding
+        assert "fit_prior" in finding
+    assert diagnosed("twice as wide and sharp").saturated
+
+
+@pytest.mark.parametrize("case", ["elsewhere", "correlated", "too narrow"])
+def test_an_aggregate_of_another_shape_or_place_is_found(case):
+    """Also one whose dimensions by themselves are as the prior's."""
+    found = diagnosed(case)
+    (finding,) = found.findings
+    assert "not where the prior is" in finding
+    if case == "correlated":
+        np.testing.assert_allclose(np.diag(found.aggregate_covariance), 0.9, rtol=5 * np.sqrt(2 / N))
+
+
+DEAD = {"first dimension dead": ("Latent dimension 1 is dead and carries", "1 would do", [False, True])}
+DEAD["two of three dead"] = ("Latent dimensions 1, 3 are dead and carry", "1 would do", [False, True, False])
+
+
+@pytest.mark.parametrize("case", DEAD)
+def test_dead_dimensions_are_named(case):
+    """In the third, 0.25 % of the variance is that of the means."""
+    start, advice, active = DEAD[case]
+    found = diagnosed(case)
+    np.testing.assert_array_equal(found.active, active)
+    (finding,) = found.findings
+    assert finding.startswith(start)
+    assert advice in finding
+    assert f"{sum(active)} of {len(active)} active" in str(found)
+
+
+def test_very_narrow_posteriors_saturate_the_information():
+    """No two examples overlap: the examples could say more only by being more."""
+    found, other = diagnosed("very sharp"), diagnosed("blurred")
+    assert found.saturated
+    assert "at the limit of what this many examples show" in str(found)
+    assert found.kl > np.log(N)
+    assert not other.saturated
+    assert "at the limit" not in str(other)
+
+
+def test_the_text_has_the_numbers_and_the_unit():
+    found = diagnosed("sharp")
+    assert "reconstruction of held-out data 0.25 (some unit)" in str(found)
+    assert f"KL {found.kl:.2f} nats" in str(found)
+    assert f"mutual information {found.mutual_information:.2f} nats" in str(found)
+
+
+@pytest.mark.parametrize("case", ["sharp", "one dimension", "two of three dead", "very sharp"])
+def test_plain_data_round_trip(case):
+    found = diagnosed(case)
+    again = Diagnostics.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False)))
+    assert json.dumps(again.to_dict()) == json.dumps(found.to_dict())
+    assert str(again) == str(found)
+    assert (again.findings, again.saturated, again.mismatch) == (found.findings, found.saturated, found.mismatch)
+
+
+# -- other priors and posteriors
+
+
+def test_a_learned_prior_that_meets_the_aggregate_has_nothing_to_be_found():
+    """Twice as wide as a standard normal, which is what the prior is. Its moments are those of 8192 samples."""
+    prior = Fixed(GaussianMixture(jnp.zeros((3, 2)), 2.0))
+    found = diagnose(vae_of(*SICK["twice as wide"], prior), data(2), reconstruction=(0.0, ""), key=jax.random.key(0))
+    assert found.findings == []
+    assert found.mismatch < 0.35
+    np.testing.assert_allclose(found.prior_mean, 0, atol=4 * 2 / np.sqrt(8192))
+    np.testing.assert_allclose(found.prior_covariance, 4 * np.eye(2), atol=4 * 4 * np.sqrt(2 / 8192))
+    expected = kl_by_dimension("twice as wide").sum(axis=1).mean() - apart("twice as wide")
+    assert abs(found.kl - expected) < 4 * np.sqrt(2 / N) + 0.05
+    # And the other way round: a prior that is too wide for its data.
+    wide = diagnose(vae_of(*HEALTHY["sharp"], prior), data(2), reconstruction=(0.0, ""), key=jax.random.key(0))
+    assert abs(wide.mismatch - 2 * 0.5 * (0.25 - 1 + np.log(4))) < 0.2
+    assert len(wide.findings) == 1
+
+
+def test_full_posteriors_have_their_covariances(key):
+    """Each dimension's divergence is that of its marginal; all of it is that of the whole."""
+    affine = vae_of(*HEALTHY["sharp"]).encoder
+    vae = eqx.tree_at(lambda v: v.encoder, vae_of(*HEALTHY["sharp"]), Correlated(affine, jnp.array([2.0])))
+    found = diagnose(vae, data(2), reconstruction=(0.0, ""), key=key)
+    factor = 0.15 * np.array([[1.0, 0.0], [2.0, 1.0]])
+    covariance, means = factor @ factor.T, root(0.15) * data(2).astype(float)
+    np.testing.assert_allclose(
+        found.aggregate_covariance, np.cov(means.T, bias=True) + covariance, rtol=1e-4, atol=1e-4
+    )
+    variances = np.diag(covariance)
+    np.testing.assert_allclose(found.posterior_std, np.sqrt(variances), rtol=1e-5)
+    by_dimension = 0.5 * (variances + means**2 - 1 - np.log(variances)).mean(axis=0)
+    np.testing.assert_allclose(found.kl_by_dimension, by_dimension, rtol=1e-4)
+    kl = 0.5 * (np.trace(covariance) + np.sum(means**2, axis=1).mean() - 2) - 2 * np.log(0.15)
+    assert abs(found.kl - kl) < 4 * np.sqrt(2 / N)
+    exact = 0.5 * np.linalg.slogdet(np.eye(2) + root(0.15) ** 2 * np.linalg.inv(covariance))[1]
+    assert abs(found.mutual_information - exact) < 4 * np.sqrt(2 / N) + 0.06 * exact
+
+
+# -- which examples, and what comes back of them
+
+
+@pytest.mark.parametrize("n", [1, 2, 100, 2048, 2049, 5000, 1_000_003])
+def test_examples_that_stand_for_all_are_evenly_spaced(n):
+    chosen = evenly(n)
+    assert len(chosen) == min(n, 2048)
+    assert chosen[0] == 0
+    assert chosen[-1] == n - 1
+    steps = np.diff(chosen)
+    assert steps.size == 0 or steps.max() - steps.min() <= 1
+
+
+def test_of_many_examples_these_are_looked_at(key):
+    """The others are not numbers: whoever looked at them would say so."""
+    x = np.full((5000, 2), np.nan, np.float32)
+    x[evenly(5000)] = data(2)
+    found = diagnose(vae_of(*HEALTHY["blurred"]), x, reconstruction=(0.0, ""), key=key)
+    np.testing.assert_array_equal(found.aggregate_covariance, diagnosed("blurred").aggregate_covariance)
+
+
+def test_reconstruction_is_the_root_mean_square_over_features_and_examples():
+    """Every feature comes back at three fifths."""
+    error, unit = reconstruction_error(vae_of(0.6 * np.eye(2), [0.0, 0.0], [0.1, 0.1]), data(2))
+    np.testing.assert_allclose(error, 0.4 * np.sqrt(np.mean(data(2).astype(float) ** 2)), rtol=1e-5)
+    assert "root mean square" in unit
+
+
+def test_reconstruction_of_classes_is_the_share_of_wrong_ones():
+    """One class in four is taken for another, of examples that are a tenth of that class."""
+    vae = eqx.tree_at(lambda v: v.likelihood, vae_of(np.eye(4), np.zeros(4), np.ones(4)), Categorical())
+    vae = eqx.tree_at(lambda v: v.decoder.matrix, vae, jnp.eye(4)[jnp.array([0, 1, 2, 2])])
+    classes = np.repeat([0, 1, 2, 3], [30, 20, 40, 10])
+    error, unit = reconstruction_error(vae, np.eye(4, dtype=np.float32)[classes])
+    assert error == pytest.approx(0.1)
+    assert "classes" in unit

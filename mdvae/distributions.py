@@ -170,6 +170,11 @@ class Mixture(eqx.Module):
         index = jax.random.categorical(which, self.logits)
         return jax.tree.map(lambda leaf: leaf[index], self.components).sample(own)
 
+    def sample_and_log_prob(self, key: Key) -> tuple[Float[Array, " n"], Scalar]:
+        """One sample and its log-density."""
+        x = self.sample(key)
+        return x, self.log_prob(x)
+
 
 def kl_by_component(p: DiagonalNormal, q: DiagonalNormal) -> Float[Array, " n"]:
     """KL(p || q) of each component by itself, in nats (doi:10.48550/arXiv.1312.6114, appendix B).

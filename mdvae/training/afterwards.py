@@ -21,7 +21,8 @@ from scipy.cluster.vq import kmeans2
 
 from mdvae._chunks import in_chunks
 from mdvae._keys import key_for
-from mdvae._types import Features, Key, Scalar, Whole
+from mdvae._types import Features, Key, Latent, Scalar, Whole
+from mdvae.distributions import AbstractNormal
 from mdvae.model import Model
 from mdvae.networks import AbstractEncoder
 from mdvae.spec import PRIORS, Spec
@@ -213,7 +214,7 @@ def fit_vae_prior(
         rows = jax.random.choice(start_key, len(x), (n_components,), replace=len(x) < n_components)
         start = VampPrior(jnp.asarray(x)[rows], jnp.maximum(jnp.std(jnp.asarray(x), axis=0), 1e-6))
     else:
-        start = Flow(latent_dim, key=start_key)
+        start = Flow(jnp.mean(posteriors.mean, axis=0), _spread(posteriors), key=start_key)
     leaves, structure = jax.tree.flatten(posteriors)
     training, validation = split_blocks([len(x)], float(chosen.validation_fraction))
     objective = _CrossEntropy(vae.encoder, structure, tuple(leaf.shape[1] for leaf in leaves))
@@ -228,6 +229,12 @@ def fit_vae_prior(
         progress=progress,
     )
     return eqx.tree_at(lambda vae: vae.prior, vae, fitted, is_leaf=_is_prior)
+
+
+def _spread(posteriors: AbstractNormal) -> Latent:
+    """Standard deviations of the aggregate posterior."""
+    own = jax.vmap(lambda posterior: jnp.diag(posterior.covariance()))(posteriors)
+    return jnp.sqrt(jnp.var(posteriors.mean, axis=0) + jnp.mean(own, axis=0))
 
 
 def _is_prior(node: Any) -> bool:

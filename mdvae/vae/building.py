@@ -53,9 +53,11 @@ def build_vae(
     -------
     VAE
     """
-    x = np.asarray(x, np.float32)
+    x = np.asarray(x, np.float64)
     mean, deviation = x.mean(axis=0), x.std(axis=0)
-    deviation = np.where(deviation > 0, deviation, 1).astype(np.float32)
+    # A constant differs from itself by what float32 rounds off.
+    deviation = np.where(deviation > 1e-6 * np.abs(mean), deviation, 1).astype(np.float32)
+    mean = mean.astype(np.float32)
     likelihood = Gaussian(jnp.asarray(deviation)) if likelihood is None else likelihood
     prior = StandardNormal(latent_dim) if prior is None else prior
     # Logits have neither the mean nor the unit of the classes that they stand for.
@@ -140,4 +142,8 @@ def named_prior(
         assert pseudo_inputs is not None
         assert unit is not None
         return VampPrior(pseudo_inputs, unit)
-    return Flow(latent_dim, key=key) if name == "flow" else StandardNormal(latent_dim)
+    if name == "flow":
+        return Flow(jnp.zeros(latent_dim, jnp.float32), jnp.ones(latent_dim, jnp.float32), key=key)
+    if name == "standard_normal":
+        return StandardNormal(latent_dim)
+    raise ValueError(f"prior={name!r} is not known; expected 'standard_normal', 'mixture', 'vamp' or 'flow'")

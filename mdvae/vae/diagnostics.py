@@ -26,10 +26,9 @@ from mdvae.vae.vae import VAE
 # Share of a dimension's spread that comes from its posterior means, below which it is dead: with a standard normal
 # prior the usual bound on their variance (doi:10.48550/arXiv.1509.00519, section 5.2).
 _ACTIVE = 0.01
-# Nats. Below, z says nothing to speak of; above, samples of the prior show that they are not from the encoded data.
-_COLLAPSED, _FAR = 0.1, 0.5
-# Mutual information this near to its limit may be any larger.
-_NEAR_LIMIT = 1.0
+# Nats. Below, z says nothing to speak of; above, samples of the prior show that they are not from the encoded data: at
+# 0.1 nats up to a fifth of them would have to be others (Pinsker's inequality).
+_COLLAPSED, _FAR = 0.1, 0.1
 # Examples that stand for all: the mutual information takes their square.
 _MOST = 2048
 _PRIOR_SAMPLES = 8192
@@ -49,9 +48,9 @@ class Diagnostics:
         The same for each dimension by itself, against a normal distribution of the prior's mean and variance there.
     active : (latent_dim,)
         Whether at least 1 % of the dimension's variance is that of posterior means.
-    mutual_information : float
-        Between x and z: what of the KL is knowledge. Estimated with the examples themselves, it cannot exceed
-        the logarithm of their number.
+    mutual_information, mutual_information_most : float
+        Between x and z: what of the KL is knowledge. A lower bound, which cannot exceed the logarithm of the number of
+        examples, and an upper one (doi:10.48550/arXiv.1905.06922).
     reconstruction : float
         Of held-out examples: see ``reconstruction_unit``.
     reconstruction_unit : str
@@ -67,6 +66,7 @@ class Diagnostics:
     kl_by_dimension: Float[np.ndarray, " latent_dim"]
     active: Bool[np.ndarray, " latent_dim"]
     mutual_information: float
+    mutual_information_most: float
     reconstruction: float
     reconstruction_unit: str
     posterior_std: Float[np.ndarray, " latent_dim"]
@@ -76,30 +76,27 @@ class Diagnostics:
     prior_covariance: Float[np.ndarray, "latent_dim latent_dim"]
 
     @property
-    def saturated(self) -> bool:
-        """Whether the mutual information is at the limit that the number of examples sets, and may be larger."""
-        return self.mutual_information > math.log(self.n_examples) - _NEAR_LIMIT
-
-    @property
     def collapsed(self) -> bool:
         """Whether z says nothing about x."""
-        return self.mutual_information < _COLLAPSED
+        return self.mutual_information_most < _COLLAPSED
 
     @property
     def mismatch(self) -> float:
-        """KL divergence from the prior to the aggregate posterior: all of the KL that is not knowledge.
+        """KL divergence from the prior to the aggregate posterior, at least.
 
-        Where the mutual information is saturated only the part that means and covariances show.
+        What of the KL cannot be knowledge; or, where the examples are too few to tell, the part that means and
+        covariances show, beyond what they would show by chance.
         """
-        return self._moments_apart() if self.saturated else max(0.0, self.kl - self.mutual_information)
+        return max(0.0, self.kl - self.mutual_information_most, self._moments_apart())
 
     @property
     def findings(self) -> list[str]:
         """What is wrong and what to try, a sentence each; none if nothing was found."""
         if self.collapsed:
             return [
-                f"The posterior has collapsed: z says nothing about x ({self.mutual_information:.2f} nats), and every "
-                "reconstruction is the mean of the data. Try a smaller beta, warmup_epochs, n_cycles or free_bits."
+                f"The posterior has collapsed: z says nothing about x ({self.mutual_information_most:.2f} nats), and "
+                "every reconstruction is the mean of the data. Try a smaller beta, warmup_epochs, n_cycles or "
+                "free_bits."
             ]
         found = []
         dead = [str(i + 1) for i in np.flatnonzero(~self.active)]
@@ -112,23 +109,25 @@ class Diagnostics:
             )
         if self.mismatch > _FAR:
             found.append(
-                f"The encoded data are not where the prior is ({self.mismatch:.2f} nats apart; standard deviations "
-                f"{_short(np.sqrt(np.diag(self.aggregate_covariance)))} against "
+                f"The encoded data are not where the prior is (at least {self.mismatch:.2f} nats apart; "
+                f"standard deviations {_short(np.sqrt(np.diag(self.aggregate_covariance)))} against "
                 f"{_short(np.sqrt(np.diag(self.prior_covariance)))}): what is generated from it is not distributed as "
                 "the data. Try fit_prior, a learned prior ('mixture', 'vamp' or 'flow'), or a larger beta."
             )
         return found
 
     def __str__(self) -> str:
-        limit = " (at the limit of what this many examples show)" if self.saturated else ""
         active, n = int(self.active.sum()), len(self.active)
+        least, most = f"{self.mutual_information:.2f}", f"{self.mutual_information_most:.2f}"
+        information = least if least == most else f"{least} to {most}"
         lines = [
             f"KL {self.kl:.2f} nats, by dimension {_short(self.kl_by_dimension)}; {active} of {n} active",
-            f"mutual information {self.mutual_information:.2f} nats{limit}",
+            f"mutual information {information} nats",
             f"aggregate posterior: mean {_short(self.aggregate_mean)}, standard deviation "
             f"{_short(np.sqrt(np.diag(self.aggregate_covariance)))}",
             f"prior:               mean {_short(self.prior_mean)}, standard deviation "
-            f"{_short(np.sqrt(np.diag(self.prior_covariance)))}; {self.mismatch:.2f} nats from the aggregate",
+            f"{_short(np.sqrt(np.diag(self.prior_covariance)))};",
+            f"                     at least {self.mismatch:.2f} nats from the aggregate",
             f"reconstruction of held-out data {self.reconstruction:.4g} {self.reconstruction_unit}",
         ]
         return "\n".join(lines + (self.findings or ["Nothing wrong was found."]))
@@ -145,11 +144,17 @@ class Diagnostics:
         return cls(**fields)
 
     def _moments_apart(self) -> float:
-        """KL divergence between normal distributions with the moments of aggregate and prior."""
+        """KL divergence between normal distributions with the moments of aggregate and prior, less its mean by chance.
+
+        Under a normal prior it is a lower bound of the true one: what is left is the divergence of the aggregate from
+        the normal distribution with its own moments. Of n examples of the prior itself it is d (d + 3) / (4 n) on
+        average, half the number of moments over n.
+        """
         ratio = np.linalg.solve(self.prior_covariance, self.aggregate_covariance)
         apart = self.aggregate_mean - self.prior_mean
         squares = np.trace(ratio) + apart @ np.linalg.solve(self.prior_covariance, apart)
-        return float(max(0.0, 0.5 * (squares - len(apart) - np.linalg.slogdet(ratio)[1])))
+        by_chance = len(apart) * (len(apart) + 3) / (4 * self.n_examples)
+        return float(0.5 * (squares - len(apart) - np.linalg.slogdet(ratio)[1]) - by_chance)
 
 
 def _short(values: Float[np.ndarray, " n"]) -> str:
@@ -179,7 +184,7 @@ def diagnose(
     """
     chosen = jnp.asarray(x[evenly(len(x))])
     error, unit = reconstruction
-    kl, by_dimension, information, means, variances, prior_mean, prior_covariance = (
+    kl, by_dimension, least, most, means, variances, prior_mean, prior_covariance = (
         np.asarray(part, np.float64) for part in _measured(vae, chosen, key)
     )
     variance_of_means = means.var(axis=0)
@@ -190,7 +195,9 @@ def diagnose(
         kl=float(kl),
         kl_by_dimension=by_dimension,
         active=variance_of_means > _ACTIVE * np.diag(covariance),
-        mutual_information=float(information),
+        mutual_information=float(max(least, 0)),
+        # No more of the KL can be knowledge than all of it.
+        mutual_information_most=float(np.clip(most, max(least, 0), max(kl, least, 0))),
         reconstruction=float(error),
         reconstruction_unit=unit,
         posterior_std=np.sqrt(np.diagonal(variances, axis1=1, axis2=2)).mean(axis=0),
@@ -226,20 +233,31 @@ def _measured(vae: VAE, x: Float[Array, "n n_features"], key: Key) -> tuple[Arra
     variances = jax.vmap(lambda posterior: posterior.covariance())(posteriors)
 
     def one(inputs):
-        posterior, key = inputs
+        i, posterior, key = inputs
         z, log_posterior = posterior.sample_and_log_prob(key)
         each = jax.vmap(lambda other: other.log_prob(z))(posteriors)
         log_aggregate = jax.scipy.special.logsumexp(each) - math.log(len(x))
+        others = jax.scipy.special.logsumexp(each.at[i].set(-jnp.inf)) - math.log(max(len(x) - 1, 1))
         by_itself = DiagonalNormal(posterior.mean, 0.5 * jnp.log(jnp.diag(posterior.covariance())))
         by_dimension = kl_by_component(by_itself, alike)
-        return log_posterior - prior.log_prob(z), by_dimension, log_posterior - log_aggregate
+        bounds = log_posterior - log_aggregate, log_posterior - others
+        return log_posterior - prior.log_prob(z), by_dimension, *bounds
 
-    kl, by_dimension, information = jax.lax.map(one, (posteriors, jax.random.split(key, len(x))), batch_size=64)
+    inputs = jnp.arange(len(x)), posteriors, jax.random.split(key, len(x))
+    kl, by_dimension, least, most = jax.lax.map(one, inputs, batch_size=64)
     mean_kl, mean_by_dimension = jnp.mean(kl), jnp.mean(by_dimension, axis=0)
     if isinstance(prior, DiagonalNormal) and isinstance(posteriors, DiagonalNormal):
         mean_kl = jnp.sum(mean_by_dimension)
-    information = jnp.maximum(jnp.mean(information), 0)
-    return mean_kl, mean_by_dimension, information, posteriors.mean, variances, prior_mean, prior_covariance
+    return (
+        mean_kl,
+        mean_by_dimension,
+        jnp.mean(least),
+        jnp.mean(most),
+        posteriors.mean,
+        variances,
+        prior_mean,
+        prior_covariance,
+    )
 
 
 @eqx.filter_jit

@@ -11,16 +11,16 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from flowjax.bijections import RationalQuadraticSpline
-from flowjax.distributions import AbstractDistribution
+from flowjax.bijections import Affine, RationalQuadraticSpline
+from flowjax.distributions import AbstractDistribution, Transformed
 from flowjax.distributions import StandardNormal as FlowBase
 from flowjax.flows import masked_autoregressive_flow
 from jaxtyping import Array, Float
 
-from mdvae._types import Key
+from mdvae._types import Features, Key, Latent
 from mdvae.distributions import DiagonalNormal, FullNormal, Mixture, n_below_diagonal
 
-# Splines bend what lies within; beyond, the flow is the identity. Encoded data seldom leave it.
+# Splines bend what lies within; beyond, the flow only scales.
 _INTERVAL, _KNOTS = 5.0, 8
 
 
@@ -98,14 +98,14 @@ class VampPrior(AbstractPrior):
 
     logits: Float[Array, " n_components"]
     relative: Float[Array, "n_components n_features"]
-    scale: Float[Array, "*n_features"]
+    scale: Features
 
     def __init__(
         self, pseudo_inputs: Float[Array, "n_components n_features"], scale: Float[Array, "*n_features"]
     ) -> None:
         self.logits = jnp.zeros(len(pseudo_inputs), pseudo_inputs.dtype)
+        self.scale = jnp.broadcast_to(scale, pseudo_inputs.shape[1:])
         self.relative = pseudo_inputs / jnp.broadcast_to(scale, pseudo_inputs.shape)
-        self.scale = scale
 
     def distribution(self, encode: Callable) -> Mixture:
         """Mixture of what the encoder makes of the pseudo-inputs."""
@@ -121,7 +121,8 @@ class Flow(AbstractPrior):
 
     Parameters
     ----------
-    latent_dim : int
+    mean, std : (latent_dim,)
+        Where the flow starts: splines bend what lies within five of these standard deviations. Learned.
     n_layers : int
     width : int
         Of the hidden layer of the network that gives the splines of a layer.
@@ -130,17 +131,18 @@ class Flow(AbstractPrior):
 
     flow: AbstractDistribution
 
-    def __init__(self, latent_dim: int, *, n_layers: int = 4, width: int = 64, key: Key) -> None:
+    def __init__(self, mean: Latent, std: Latent, *, n_layers: int = 4, width: int = 64, key: Key) -> None:
         # FlowJAX builds its masks by promoting ranks.
         with jax.numpy_rank_promotion("allow"):
-            self.flow = masked_autoregressive_flow(
+            bent = masked_autoregressive_flow(
                 key,
-                base_dist=FlowBase((latent_dim,)),
+                base_dist=FlowBase(mean.shape),
                 transformer=RationalQuadraticSpline(knots=_KNOTS, interval=_INTERVAL),
                 flow_layers=n_layers,
                 nn_width=width,
                 nn_activation=jax.nn.silu,
             )
+            self.flow = Transformed(bent, Affine(mean, std))
 
     def distribution(self, encode: Callable) -> AbstractDistribution:
         """The flow; the encoder is not asked."""
@@ -149,7 +151,7 @@ class Flow(AbstractPrior):
 
 
 class Fixed(AbstractPrior):
-    """A prior that is not learned.
+    """A prior that is not learned; one that leans on the encoder still moves with it.
 
     Parameters
     ----------

@@ -12,10 +12,10 @@ KEY = jax.random.key(0)
 
 
 def bent(n=600):
-    """A curve in five dimensions, and a little noise."""
+    """A helix in space and a constant, and a little noise."""
     rng = np.random.default_rng(0)
     t = rng.uniform(-2, 2, n)
-    curve = np.stack([t, t**2, np.sin(2 * t), np.cos(t), np.ones(n)], axis=1)
+    curve = np.stack([t, np.sin(2 * t), np.cos(2 * t), np.ones(n)], axis=1)
     return (curve + 0.05 * rng.normal(size=curve.shape)).astype(np.float32)
 
 
@@ -57,11 +57,14 @@ def test_augmentation_changes_training_and_leaves_validation_alone():
     options = {"epochs": 30, "learning_rate": 0.03, "patience": 30}
     shifted = trained(x, vae, augment=lambda x, key: x + 5.0, **options)
     plain = trained(x, vae, **options)
-    # Training frames at 5 cost the untrained model 3 x 25 / 2 nats more; held-out ones stay where they were.
+    # Training frames at 5 cost the untrained model up to 3 x 25 / 2 nats more; held-out ones stay where they were, and
+    # are what the best epoch is chosen by.
     first = [one.history.terms["reconstruction"][0] for one in (shifted, plain)]
-    assert first[0] > first[1] + 20
-    last = [one.history.terms["validation_reconstruction"][-1] for one in (shifted, plain)]
-    assert last[0] > last[1] + 5
+    assert first[0] > first[1] + 10
+    assert (
+        shifted.history.terms["validation_reconstruction"][0] < plain.history.terms["validation_reconstruction"][0] + 5
+    )
+    assert shifted.history.best_epoch == 0
 
 
 def test_augmentation_is_new_in_every_epoch_and_for_every_example():
@@ -93,7 +96,6 @@ def test_other_objectives_train_as_well(case):
 
 
 REFUSED = {
-    "one vector": (np.zeros(5), {}, "expected vectors"),
     "nan": (np.full((50, 2), np.nan), {}, "50 of 50 vectors have NaN"),
     "lengths": (np.random.default_rng(0).normal(size=(50, 2)), {"lengths": [60]}, "more than the 50 vectors"),
     "negative beta": (np.ones((50, 2)), {"beta": -1.0}, "beta must be a finite number of at least 0, got -1.0"),

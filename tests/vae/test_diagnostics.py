@@ -81,6 +81,7 @@ HEALTHY = {
     "one dimension": ([[root(0.1)]], [0.0], [0.1]),
     "five dimensions": (root(0.6) * np.eye(5), np.zeros(5), np.full(5, 0.6)),
     "very sharp": (np.eye(2), [0.0, 0.0], [1e-3, 1e-3]),
+    "sixteen dimensions": (root(np.exp(-6.5 / 16)) * np.eye(16), np.zeros(16), np.full(16, np.exp(-6.5 / 16))),
 }
 SICK = {
     "collapsed": (np.zeros((2, 2)), [0.0, 0.0], [1.0, 1.0]),
@@ -168,16 +169,19 @@ def bounds(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_information_is_that_of_the_channel(case):
-    """Or at the limit that the examples set."""
+def test_information_of_the_channel_lies_between_its_bounds(case):
+    """Each by noise of its own; the upper one is no more than all of the divergence."""
     found, exact = diagnosed(case), information(case)
     lower, error, missed, error_of_missed = bounds(case)
     assert abs(found.mutual_information - lower) < 4 * np.sqrt(2) * error + 1e-4
-    assert lower - 4 * error - 1e-9 <= exact <= lower + missed + 4 * np.hypot(error, error_of_missed) + 1e-9
-    if found.saturated:
-        assert np.log(N) - 1 < found.mutual_information < np.log(N) + 1e-3
-    else:
-        assert abs(found.mutual_information - exact) < 4 * error + missed + 1e-4
+    upper = lower + missed
+    spread = 4 * np.hypot(error, error_of_missed)
+    assert found.mutual_information_most < upper + 2 * spread + 1e-4
+    assert found.mutual_information_most <= max(found.kl, found.mutual_information)
+    assert found.mutual_information_most >= found.mutual_information
+    assert found.mutual_information < np.log(N) + 1e-3
+    chance = 4 * kl_by_dimension(case).sum(axis=1).std() / np.sqrt(N)
+    assert found.mutual_information - spread - 1e-6 <= exact <= found.mutual_information_most + spread + chance + 1e-6
     assert found.n_examples == N
 
 
@@ -199,20 +203,28 @@ def test_information_of_few_examples_agrees_with_quadrature(n):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_of_the_divergence_is_no_information_is_the_mismatch(case):
-    """That of the normal aggregate; or of its moments, which are known to 1 / sqrt(n) and look a little further off."""
+def test_mismatch_of_a_normal_aggregate_is_its_divergence_from_the_prior(case):
+    """Its moments, all that there is to know of it, are known to 1 / sqrt(n)."""
     found, exact = diagnosed(case), apart(case)
-    matrix, _, std = arrays(case)
-    if found.saturated:
-        n_dims, stretch = len(std), np.linalg.eigvalsh(matrix @ matrix.T + np.diag(std**2)) - 1
-        tolerance = 4 * np.sqrt(np.sum(stretch**2) / (2 * N)) + n_dims * (n_dims + 3) / N
-    else:
-        _, error, missed, _ = bounds(case)
-        spread = kl_by_dimension(case).sum(axis=1).std() / np.sqrt(N)
-        tolerance = 4 * np.hypot(error, spread) + missed + 1e-4
+    matrix, offset, std = arrays(case)
+    stretch = np.linalg.eigvalsh(matrix @ matrix.T + np.diag(std**2)) - 1
+    tolerance = 4 * np.sqrt((np.sum(stretch**2) / 2 + np.sum(np.square(offset))) / N) + len(std) * (len(std) + 3) / N
+    # By chance, more of the divergence may look like no information.
+    tolerance += 4 * kl_by_dimension(case).sum(axis=1).std() / np.sqrt(N) if found.mismatch > exact else 0
     assert abs(found.mismatch - exact) < tolerance
-    if not found.saturated:
-        assert found.mismatch == pytest.approx(max(0.0, found.kl - found.mutual_information))
+    assert found.mismatch >= found.kl - found.mutual_information_most
+
+
+def test_mismatch_of_another_shape_is_found_beyond_its_moments():
+    """Two clusters with the moments of the prior: half a nat that means and covariances do not show."""
+    x = np.sign(data(1)) * np.sqrt(1 - 0.2**2)
+    found = diagnose(vae_of([[1.0]], [0.0], [0.2]), x, reconstruction=(0.0, ""), key=jax.random.key(0))
+    z = np.linspace(-3, 3, 6001)
+    density = 0.5 * (stats.norm.pdf(z, -np.sqrt(0.96), 0.2) + stats.norm.pdf(z, np.sqrt(0.96), 0.2))
+    exact = np.sum(density * (np.log(density) - stats.norm.logpdf(z))) * 0.001
+    np.testing.assert_allclose(found.aggregate_covariance, 1, atol=0.01)
+    assert found.mismatch == pytest.approx(exact, abs=0.05)
+    assert len(found.findings) == 1
 
 
 # -- what is said about them
@@ -254,11 +266,10 @@ def test_an_aggregate_twice_as_wide_as_the_prior_looks_sharp_and_is_found():
         # Each variance is known to sqrt(2 / n), and counts with (4 - 1) / 2.
         np.testing.assert_allclose(found.mismatch, exact, atol=4 * np.sqrt(2) * 1.5 * np.sqrt(2 / N))
         (finding,) = found.findings
-        assert f"{found.mismatch:.2f} nats apart" in finding
+        assert f"at least {found.mismatch:.2f} nats apart" in finding
         deviations = np.sqrt(np.diag(found.aggregate_covariance))
         assert f"standard deviations {deviations[0]:.2f}, {deviations[1]:.2f} against 1.00, 1.00" in finding
         assert "fit_prior" in finding
-    assert diagnosed("twice as wide and sharp").saturated
 
 
 @pytest.mark.parametrize("case", ["elsewhere", "correlated", "too narrow"])
@@ -287,21 +298,21 @@ def test_dead_dimensions_are_named(case):
     assert f"{sum(active)} of {len(active)} active" in str(found)
 
 
-def test_very_narrow_posteriors_saturate_the_information():
+def test_very_narrow_posteriors_leave_the_information_open():
     """No two examples overlap: the examples could say more only by being more."""
     found, other = diagnosed("very sharp"), diagnosed("blurred")
-    assert found.saturated
-    assert "at the limit of what this many examples show" in str(found)
-    assert found.kl > np.log(N)
-    assert not other.saturated
-    assert "at the limit" not in str(other)
+    assert np.log(N) - 0.1 < found.mutual_information < found.mutual_information_most == pytest.approx(found.kl)
+    assert f"mutual information {found.mutual_information:.2f} to {found.kl:.2f} nats" in str(found)
+    assert other.mutual_information_most - other.mutual_information < 0.02
 
 
 def test_the_text_has_the_numbers_and_the_unit():
     found = diagnosed("sharp")
     assert "reconstruction of held-out data 0.25 (some unit)" in str(found)
     assert f"KL {found.kl:.2f} nats" in str(found)
-    assert f"mutual information {found.mutual_information:.2f} nats" in str(found)
+    assert f"mutual information {found.mutual_information:.2f} to {found.mutual_information_most:.2f} nats" in str(
+        found
+    )
 
 
 @pytest.mark.parametrize("case", ["sharp", "one dimension", "two of three dead", "very sharp"])
@@ -310,7 +321,7 @@ def test_plain_data_round_trip(case):
     again = Diagnostics.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False)))
     assert json.dumps(again.to_dict()) == json.dumps(found.to_dict())
     assert str(again) == str(found)
-    assert (again.findings, again.saturated, again.mismatch) == (found.findings, found.saturated, found.mismatch)
+    assert (again.findings, again.mismatch) == (found.findings, found.mismatch)
 
 
 # -- other priors and posteriors
@@ -321,7 +332,7 @@ def test_a_learned_prior_that_meets_the_aggregate_has_nothing_to_be_found():
     prior = Fixed(GaussianMixture(jnp.zeros((3, 2)), 2.0))
     found = diagnose(vae_of(*SICK["twice as wide"], prior), data(2), reconstruction=(0.0, ""), key=jax.random.key(0))
     assert found.findings == []
-    assert found.mismatch < 0.35
+    assert found.mismatch < 0.1
     np.testing.assert_allclose(found.prior_mean, 0, atol=4 * 2 / np.sqrt(8192))
     np.testing.assert_allclose(found.prior_covariance, 4 * np.eye(2), atol=4 * 4 * np.sqrt(2 / 8192))
     expected = kl_by_dimension("twice as wide").sum(axis=1).mean() - apart("twice as wide")

@@ -49,7 +49,7 @@ def vamp(n_components):
 
 
 def flow(latent_dim):
-    return moved(Flow(latent_dim, n_layers=2, width=8, key=jax.random.key(5)), 0.1)
+    return moved(Flow(jnp.zeros(latent_dim), jnp.ones(latent_dim), n_layers=2, width=8, key=jax.random.key(5)), 0.1)
 
 
 PRIORS = {
@@ -269,6 +269,9 @@ def test_pseudo_inputs_move_with_the_encoder():
 
 
 def test_flows_differ_by_their_key():
-    arrays = [eqx.filter(Flow(2, n_layers=2, width=8, key=jax.random.key(seed)), eqx.is_array) for seed in (0, 0, 1)]
+    arrays = [
+        eqx.filter(Flow(jnp.zeros(2), jnp.ones(2), n_layers=2, width=8, key=jax.random.key(seed)), eqx.is_array)
+        for seed in (0, 0, 1)
+    ]
     assert eqx.tree_equal(arrays[0], arrays[1])
     assert not eqx.tree_equal(arrays[0], arrays[2])

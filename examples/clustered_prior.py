@@ -4,7 +4,20 @@ After Mathieu et al. 2019 ("Disentangling disentanglement in variational autoenc
 who name the two things that it takes: encodings that overlap as much as they should, and an aggregate posterior that
 is where the prior is. The prior is a mixture of four narrow normal distributions and is not learned.
 
-What to see. PLACEHOLDER
+What to see. With beta 1 each arm finds a cluster of its own, although no arm was ever named, and is laid along it; what
+is decoded of the prior lies on the arms. Under a standard normal prior the same arms have to touch, and a third of
+what is generated lies astray, between them. With beta 0.01 the arms are in four clusters as well, but in a shape of
+their own: a third of the aggregate posterior is more than two standard deviations from a center, where the prior has
+0.14, and what is generated has the shape of the prior. With beta 10 little more than the arm is told (log 4 = 1.39
+nats), and the ends of the arms are missed. With beta 100 arms share clusters, or all are in one that is decoded to the
+mean of the data.
+
+What not to see. Which cluster takes which arm is left to the start, and sometimes one takes two: of twelve starts that
+did not happen to eleven with beta 1, and to nine with beta 10. That it works so often owes to the prior, which has as
+many clusters as there are arms, and as the arms are, around a middle. The mismatch is a lower bound: with beta 0.01
+posteriors are so narrow that the examples do not suffice to see any. Mathieu et al. also add a divergence between
+aggregate posterior and prior to what is minimized, so that the second thing does not hang on beta; that is not done
+here.
 """
 
 import tempfile
@@ -23,7 +36,7 @@ from mdvae.plots.style import BLACK, OKABE_ITO, THIN_LINE_WIDTH, label_axes, new
 CENTERS = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
 # Of a cluster of the prior, and of the likelihood: the arms are 0.05 wide and 0.3 long.
 SPREAD, WIDTH = 0.17, 0.1
-SEEDS, EPOCHS = (0, 1, 2), 200
+SEEDS, EPOCHS = (0, 1, 2), 100
 
 folder = Path(tempfile.mkdtemp())
 # What is compiled depends on beta and the prior, but not on the seed: kept in files, it serves the other seeds.
@@ -51,7 +64,7 @@ def agreement(z):
 
 
 def fit(prior, beta, seed):
-    """Train one VAE; diagnostics, means and samples of the posteriors, and what is decoded of 2000 samples of the prior."""
+    """Train one VAE; diagnostics, means and samples of posteriors, and what is decoded of samples of the prior."""
     likelihood = mdvae.vae.Gaussian(jnp.full(2, WIDTH), learned=False)
     key = jax.random.key(seed)
     vae = mdvae.vae.build_vae(points, 2, likelihood=likelihood, prior=prior, hidden=(64, 64), key=key)
@@ -65,7 +78,8 @@ def fit(prior, beta, seed):
     return trained.diagnostics, np.asarray(posterior.mean), np.asarray(sampled), np.asarray(generated)
 
 
-print("                    seed  agreement  inside  mismatch  information  reconstruction  astray  missed")
+# The figure shows the first seed, whatever came of it.
+print("                    seed  agreement  inside  mismatch>  information  reconstruction  astray  missed")
 shown = {}
 for name, (prior, beta) in settings.items():
     for seed in SEEDS:
@@ -78,7 +92,7 @@ for name, (prior, beta) in settings.items():
         astray = np.mean(KDTree(points).query(generated)[0] > WIDTH)
         missed = np.mean(KDTree(generated).query(points)[0] > WIDTH)
         print(
-            f"{name:18}  {seed:4d}  {matched}  {np.mean(distances < 2):6.2f}  {found.mismatch:8.2f}  "
+            f"{name:18}  {seed:4d}  {matched}  {np.mean(distances < 2):6.2f}  {found.mismatch:9.2f}  "
             f"{found.mutual_information:11.2f}  {found.reconstruction:14.3f}  {astray:6.2f}  {missed:6.2f}"
         )
 

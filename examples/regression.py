@@ -5,8 +5,8 @@ prior draws. The first needs the noise of the likelihood (decoder means are no s
 latent dimension under a standard normal prior fills the gap between the modes. A mixture that is fitted afterwards to
 the encoded data mends that, and leaves encoder and decoder as they are.
 
-The likelihood has a fixed width of 0.1. A learned one does not run away, whatever is said of it: too wide and too
-narrow both cost likelihood. Squared error is the same model with another beta: ``beta' = beta / (2 width²)``.
+The likelihood has a fixed width of 0.1. With as many latent dimensions as features, as here, a learned one has no
+optimum short of zero. Squared error is the same model with another beta: ``beta' = beta / (2 width²)``.
 """
 
 import tempfile

@@ -213,7 +213,7 @@ def fit(
     strain_weight: Annotated[float, typer.Option(help="Weight of broken bonds and angles in training.")] = 0.0,
     augment: Annotated[
         list[str] | None,
-        typer.Option(help="mirror, reversal, rotation=DEGREES or noise=LENGTH: random changes of training frames."),
+        typer.Option(help="mirror, reversal, rotation=DEGREES, noise=LENGTH: changes of training frames; repeat it."),
     ] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of frames held out, in blocks of time.")] = 0.1,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.")] = None,
@@ -229,8 +229,7 @@ def fit(
     if figures is not None and figures.exists() and not figures.is_dir():
         raise NotADirectoryError(f"--figures {figures} is a file; expected a folder")
     mdvae = _engine()
-    if mdvae.trajectory.extension(output) in mdvae.trajectory.SAVE_FORMATS:
-        raise ValueError(f"{output} has the ending of a trajectory; a model file is named like run.mdvae")
+    _check_model_name(mdvae, output)
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
     _show_log(quiet)
@@ -505,8 +504,9 @@ def fit_prior(
 
     mdvae fit-prior run.mdvae --prior flow -o better.mdvae
     """
-    _check_output(output, [])
+    _check_output(output, [model])
     mdvae = _engine()
+    _check_model_name(mdvae, output)
     trained = mdvae.load(model)
     fitted = mdvae.fit_prior(trained, prior.value, n_components=n_components, seed=seed, progress=not quiet)
     mdvae.save(fitted, output)
@@ -525,8 +525,9 @@ def fit_noise(
 
     mdvae fit-noise run.mdvae -o noisy.mdvae
     """
-    _check_output(output, [])
+    _check_output(output, [model])
     mdvae = _engine()
+    _check_model_name(mdvae, output)
     with mdvae.pipeline.working(not quiet, "fitting the noise"):
         fitted = mdvae.fit_noise(mdvae.load(model), rank=rank, seed=seed)
     mdvae.save(fitted, output)
@@ -648,6 +649,11 @@ def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise ValueError(f"{option} takes whole numbers with commas between them, such as 4,6; got {text!r}") from None
+
+
+def _check_model_name(mdvae: ModuleType, output: Path) -> None:
+    if mdvae.trajectory.extension(output) in mdvae.trajectory.SAVE_FORMATS:
+        raise ValueError(f"{output} has the ending of a trajectory; a model file is named like run.mdvae")
 
 
 def _check_output(output: Path, inputs: list[Path | None]) -> None:

@@ -32,8 +32,12 @@ class AbstractNormal(eqx.Module):
         """The factor times a vector."""
 
     @abc.abstractmethod
+    def whitened(self, apart: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The inverse of the factor times a vector."""
+
     def standardized(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
-        """The inverse of the factor times the distance from the mean."""
+        """Distance from the mean in standard deviations."""
+        return self.whitened(x - self.mean)
 
     def log_prob(self, x: Float[Array, " n"]) -> Scalar:
         """Log-density at ``x``, in nats."""
@@ -89,9 +93,9 @@ class DiagonalNormal(AbstractNormal):
         """Each component times its standard deviation."""
         return jnp.exp(self.log_std) * noise
 
-    def standardized(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Each component's distance from the mean in standard deviations."""
-        return (x - self.mean) * jnp.exp(-self.log_std)
+    def whitened(self, apart: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Each component over its standard deviation."""
+        return apart * jnp.exp(-self.log_std)
 
 
 class FullNormal(AbstractNormal):
@@ -135,9 +139,9 @@ class FullNormal(AbstractNormal):
         """The factor times a vector."""
         return self.factor @ noise
 
-    def standardized(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+    def whitened(self, apart: Float[Array, " n"]) -> Float[Array, " n"]:
         """By forward substitution."""
-        return _solved(self.factor, x - self.mean)
+        return _solved(self.factor, apart)
 
 
 def n_below_diagonal(n: int) -> int:
@@ -205,7 +209,7 @@ def closed_kl_divergence(p: Any, q: Any) -> Scalar | None:
     if isinstance(p, DiagonalNormal) and isinstance(q, DiagonalNormal):
         return jnp.sum(kl_by_component(p, q))
     if isinstance(p, AbstractNormal) and isinstance(q, AbstractNormal):
-        relative = jax.vmap(lambda column: q.standardized(q.mean + column), 1, 1)(p.factor)
+        relative = jax.vmap(q.whitened, 1, 1)(p.factor)
         squares = jnp.sum(relative**2) + jnp.sum(q.standardized(p.mean) ** 2)
         return 0.5 * (squares - len(p.mean)) + q.log_det_factor() - p.log_det_factor()
     return None

@@ -25,6 +25,7 @@ from mdvae.spec import Spec
 from mdvae.trajectory import Frames, System
 from mdvae.vae import (
     VAE,
+    AbstractLikelihood,
     Diagnostics,
     Gaussian,
     GaussianVonMises,
@@ -125,16 +126,26 @@ class Model:
             f"lengths in {unit}{arrays}",
             f"alignment   {type(self.alignment).__name__}, centered on the center of {center}",
             f"features    {type(self.representation).__name__}, {self.representation.n_features} numbers a frame",
-            f"networks    {self.latent_dim} latent dimensions, {sum(leaf.size for leaf in parameters)} numbers; "
-            f"prior {type(self.vae.prior).__name__}",
+            f"networks    {self.latent_dim} latent dimensions, {sum(leaf.size for leaf in parameters)} numbers",
+            f"densities   likelihood {_described(self.vae.likelihood)}, prior {type(self.vae.prior).__name__}"
+            + "".join(
+                f"; {name} fitted afterwards" for name in ("prior", "noise") if f"fitted_{name}" in self.settings
+            ),
         ]
         if self.history is not None:
-            density = not isinstance(self.vae.likelihood, SquaredError)
+            # That of the training, which may have been given another noise since.
+            trained_with = self.settings.get("likelihood", type(self.vae.likelihood).__name__)
+            density = trained_with != SquaredError.__name__
             lines += _history_lines(self.history, self.settings, "nats" if density else "squared lengths, nats for KL")
         if self.diagnostics is not None:
             first, *others = str(self.diagnostics).splitlines()
             lines += [f"latent      {first}", *(f"            {line}" for line in others)]
         return "\n".join(lines)
+
+
+def _described(likelihood: AbstractLikelihood) -> str:
+    rank = f" of rank {likelihood.relative.shape[1]}" if isinstance(likelihood, LowRankGaussian) else ""
+    return type(likelihood).__name__ + rank
 
 
 def _history_lines(history: History, settings: dict, unit: str) -> list[str]:
@@ -143,10 +154,11 @@ def _history_lines(history: History, settings: dict, unit: str) -> list[str]:
     # The importance-weighted bound and free bits are no such sum.
     sums = settings.get("importance_samples", 1) == 1 and not settings.get("free_bits")
     equals, plus = (" =", " + beta x") if sums else (";", ",")
+    augmented = "".join(f", {word}" for word in settings.get("augment", ()))
     strain = f" + {weight} x strain {best['validation_penalty']:.3f}" if weight else ""
     return [
         f"training    {history.n_training} frames, {history.n_validation} held out in blocks of time; "
-        f"beta {settings.get('beta')}, seed {settings.get('seed')}",
+        f"beta {settings.get('beta')}, seed {settings.get('seed')}{augmented}",
         f"            {history.n_epochs} epochs in {history.seconds:.0f} s: {history.stopped}",
         f"            best epoch {history.best_epoch + 1}, held-out loss {best['validation_loss']:.3f}{equals} "
         f"reconstruction {best['validation_reconstruction']:.3f}{plus} KL {best['validation_kl']:.3f}{strain} ({unit})",
@@ -318,6 +330,10 @@ def _pseudo_inputs(
         return None
     if representation is None or frames is None:
         return jnp.zeros((spec.n_components, spec.n_features), jnp.float32)
+    if spec.n_components > len(frames.coordinates):
+        raise ValueError(
+            f"n_components={spec.n_components} is larger than the number of frames, {len(frames.coordinates)}"
+        )
     rows = np.linspace(0, len(frames.coordinates) - 1, spec.n_components).astype(int)
     return jax.vmap(representation.to_features)(jnp.asarray(frames.coordinates[rows]))
 

@@ -430,3 +430,8 @@ def test_low_rank_samples_have_the_stated_covariance(key, rng):
 def test_low_rank_parts_that_do_not_fit_are_refused(rows):
     with pytest.raises((ValueError, TypeError)):
         LowRankNormal(jnp.zeros(2), jnp.zeros(2), jnp.zeros((rows, 1)))
+
+
+def test_divergence_from_itself_is_zero_far_from_the_origin():
+    one = FullNormal(jnp.full(3, 1e4), jnp.full(3, -6.0), jnp.array([0.5, -0.2, 0.1]))
+    np.testing.assert_allclose(closed_kl_divergence(one, one), 0, atol=1e-5)

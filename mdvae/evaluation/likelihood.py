@@ -19,7 +19,8 @@ def log_likelihood(
     """Log-likelihood of frames, by importance sampling and, beside it, by plain sampling from the prior.
 
     It is the density of the features (posed positions in nm, or what else the model sees), so that models of the same
-    features can be compared, and no others. `mdvae.vae.log_likelihood` says what the two are and why the first wins.
+    features can be compared, and no others. Memory holds the features of all frames. `mdvae.vae.log_likelihood` says
+    what the two are and why the first wins.
 
     Parameters
     ----------
@@ -42,8 +43,10 @@ def log_likelihood(
     ValueError, OSError
         For a likelihood that is no density, and for a source that cannot be read or is another molecule.
     """
+    vae.check_samples(model.vae, n_samples)
+    key = key_for("log_likelihood", seed)
     parts = [
         map_rows(model.representation.to_features, chunk.coordinates)
         for chunk, _ in encode_chunks(model, source, **reading)
     ]
-    return vae.log_likelihood(model.vae, np.concatenate(parts), int(n_samples), key=key_for("log_likelihood", seed))
+    return vae.log_likelihood(model.vae, np.concatenate(parts), n_samples, key=key)

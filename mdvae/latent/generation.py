@@ -76,10 +76,10 @@ def generate(
     model : Model
     n_frames : int
     prior : {"model", "aggregate_posterior"}
-        Where latent points come from. ``"model"``: the prior that the model was trained with. Encoded frames lie
-        elsewhere than it says, the more so the more dimensions there are; then the ensemble is off, though every
-        structure in it may be right. ``"aggregate_posterior"``: the mean of the posteriors of the training frames that
-        the model keeps, which is the prior that would have fitted them best (doi:10.48550/arXiv.1705.07120). Its
+        Where latent points come from. ``"model"``: the model's prior. Encoded frames lie elsewhere than a standard
+        normal one says, the more so the more dimensions there are; then the ensemble is off, though every structure in
+        it may be right: see `fit_prior`. ``"aggregate_posterior"``: the mean of the posteriors of the training frames
+        that the model keeps, which is the prior that would have fitted them best (doi:10.48550/arXiv.1705.07120). Its
         ensemble is that of the training frames as the model reconstructs them, its structures near ones that the
         simulation has visited.
     restore : bool

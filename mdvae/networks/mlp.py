@@ -58,6 +58,8 @@ class MLPEncoder(AbstractEncoder):
         residual: bool = True,
         covariance: str = "diagonal",
     ) -> None:
+        if covariance not in ("diagonal", "full"):
+            raise ValueError(f"covariance={covariance!r} is not known; expected 'diagonal' or 'full'")
         n_outputs = 2 * latent_dim + (n_below_diagonal(latent_dim) if covariance == "full" else 0)
         self.shift, self.scale = shift, scale
         self.layers = _linear_layers([n_features, *hidden, n_outputs], key)

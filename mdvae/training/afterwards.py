@@ -10,6 +10,7 @@ afterwards leaves the latent space alone, and still moves atoms together.
 import dataclasses
 import math
 import operator
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -37,14 +38,15 @@ from mdvae.vae import (
     AbstractPrior,
     Flow,
     GaussianMixture,
-    GaussianVonMises,
     LowRankGaussian,
     StandardNormal,
     VampPrior,
 )
 
 _COMPONENTS = 32
+_MIXTURES = ("mixture", "vamp")
 _SETTINGS = {"learning_rate": 3e-3, "validation_fraction": 0.2}
+_KNOWN = ("epochs", "batch_size", "learning_rate", "validation_fraction", "patience")
 # Clusters found in this many encoded examples are where a mixture starts.
 _CLUSTERED = 8192
 # More shared displacements than this make sampling slow, and say little more.
@@ -85,12 +87,19 @@ def fit_prior(
     Returns
     -------
     Model
-        With other diagnostics, too.
+        With other diagnostics, too. Ctrl-C ends the fit with the best so far, and a warning.
 
     Raises
     ------
     ValueError, TypeError
         For an untrained model, a prior that is not known, and settings outside their range.
+    FloatingPointError
+        If the loss stops being finite.
+
+    Notes
+    -----
+    What it is fitted to are the frames that the model keeps, those among them that its training held out: what is to
+    judge what it generates should be frames that neither has seen.
     """
     if model.data is None:
         raise ValueError("this model has not been trained: there is nothing to fit a prior to")
@@ -104,7 +113,8 @@ def fit_prior(
         model.vae, features, prior, n_components=spec.n_components, key=key, progress=progress, **settings
     )
     fitted = dataclasses.replace(model, vae=vae, spec=None if model.spec is None else spec)
-    fitted = dataclasses.replace(fitted, settings=model.settings | {"prior_seed": operator.index(seed)})
+    record = settings | {"prior": prior, "n_components": spec.n_components, "seed": operator.index(seed)}
+    fitted = dataclasses.replace(fitted, settings=model.settings | {"fitted_prior": record})
     return diagnosed(fitted, frames, None, key)
 
 
@@ -112,16 +122,17 @@ def fit_noise(model: Model, *, rank: Whole | None = None, seed: Whole = 0) -> Mo
     """Give a trained model the noise that its reconstructions leave out, with all its correlations.
 
     Encoder, decoder and prior stay as they are: the same latent coordinates, the same means, other samples from
-    ``generate(noise=True)``. The likelihood becomes a `mdvae.vae.LowRankGaussian` with the covariance of what separates
-    training frames from what is decoded of samples of their posteriors: its leading principal components, and one
-    width for the rest (probabilistic PCA, doi:10.1111/1467-9868.00196).
+    ``generate(noise=True)``. The likelihood becomes a `mdvae.vae.LowRankGaussian` with the second moments of what
+    separates the kept frames from what is decoded of samples of their posteriors: the leading principal axes of them,
+    and one width for the rest (as in probabilistic PCA, doi:10.1111/1467-9868.00196). They are frames that the model
+    was trained on, for the most part; of a model that has learned them by heart the noise is too small.
 
     Parameters
     ----------
     model : Model
         Trained, with Cartesian features; not changed.
     rank : int, optional
-        Principal components to keep; all, but no more than 64, if left out.
+        Principal axes to keep; if left out all, but no more than 64 and a quarter of the number of frames.
     seed : int
 
     Returns
@@ -135,21 +146,28 @@ def fit_noise(model: Model, *, rank: Whole | None = None, seed: Whole = 0) -> Mo
     """
     if model.data is None:
         raise ValueError("this model has not been trained: there is nothing to fit a noise to")
-    if isinstance(model.vae.likelihood, GaussianVonMises):
+    if not model.representation.keeps_pose:
         raise ValueError("internal coordinates go round and know no covariance; fit_noise needs Cartesian features")
-    n_features = model.representation.n_features
-    chosen = min(_MOST_RANKS, n_features - 1) if rank is None else rank
-    features = np.concatenate([x for _, x in in_chunks(model.representation.to_features, model.data.frames)])
-    if not 1 <= chosen < n_features:
-        raise ValueError(f"rank must be from 1 to {n_features - 1}, one less than the number of features, got {rank}")
-    keys = jax.random.key_data(jax.random.split(key_for("fit_noise", seed), len(features)))
-    left = np.concatenate([r for _, r in in_chunks(_LeftOut(model.vae), features, np.asarray(keys))])
-    likelihood = _noise_of(left.astype(np.float64), int(chosen))
-    vae = eqx.tree_at(lambda vae: vae.likelihood, model.vae, likelihood, is_leaf=_is_likelihood)
+    frames, n_features = model.data.frames, model.representation.n_features
+    most = max(1, min(n_features - 1, len(frames) // 4))
+    chosen = min(_MOST_RANKS, most) if rank is None else rank
+    if isinstance(chosen, bool) or not hasattr(chosen, "__index__"):
+        raise TypeError(f"rank must be a whole number, got {rank!r}")
+    if not 1 <= chosen <= most:
+        raise ValueError(
+            f"rank must be from 1 to {most}, below the number of features ({n_features}) and no more than a quarter of "
+            f"the kept frames ({len(frames)}), got {rank}"
+        )
+    chosen = operator.index(chosen)
+    keys = np.asarray(jax.random.key_data(jax.random.split(key_for("fit_noise", seed), len(frames))))
+    features = np.concatenate([x for _, x in in_chunks(model.representation.to_features, frames)])
+    left = np.concatenate([r for _, r in in_chunks(_LeftOut(model.vae), features, keys)])
+    vae = eqx.tree_at(lambda vae: vae.likelihood, model.vae, _noise_of(left, chosen), is_leaf=_is_likelihood)
     spec = model.spec
     if spec is not None:
-        spec = dataclasses.replace(spec, likelihood="low_rank_gaussian", rank=int(chosen), width=None)
-    return dataclasses.replace(model, vae=vae, spec=spec)
+        spec = dataclasses.replace(spec, likelihood="low_rank_gaussian", rank=chosen, width=None)
+    record = {"fitted_noise": {"rank": chosen, "seed": operator.index(seed)}}
+    return dataclasses.replace(model, vae=vae, spec=spec, settings=model.settings | record)
 
 
 class _LeftOut(eqx.Module):
@@ -163,13 +181,18 @@ class _LeftOut(eqx.Module):
 
 def _noise_of(left: Float[np.ndarray, "n n_features"], rank: int) -> LowRankGaussian:
     """Noise with the second moments of these."""
-    variances, axes = np.linalg.eigh(left.T @ left / len(left))
-    variances, axes = variances[::-1], axes[:, ::-1]
+    n, n_features = left.shape
+    total = float(np.einsum("ij,ij->", left, left, dtype=np.float64)) / n
+    if n >= n_features:
+        variances, axes = np.linalg.eigh(left.T.astype(np.float64) @ left / n)
+        variances, axes = variances[::-1][:rank], axes[:, ::-1][:, :rank]
+    else:
+        _, roots, rows = np.linalg.svd(left, full_matrices=False)
+        variances, axes = roots[:rank].astype(np.float64) ** 2 / n, rows[:rank].T
     # Directions that no frame ever moves along, such as that of the center of mass, are not to be a width of nothing.
-    rest = max(float(variances[rank:].mean()), _LEAST * float(variances.mean()))
-    columns = axes[:, :rank] * np.sqrt(np.maximum(variances[:rank] / rest - 1, 0))
-    width = jnp.full(left.shape[1], math.sqrt(rest), jnp.float32)
-    likelihood = LowRankGaussian(width, rank, key=jax.random.key(0))
+    rest = max((total - variances.sum()) / (n_features - rank), _LEAST * total / n_features)
+    columns = axes * np.sqrt(np.maximum(variances / rest - 1, 0))
+    likelihood = LowRankGaussian(jnp.full(n_features, math.sqrt(rest), jnp.float32), rank, key=jax.random.key(0))
     return eqx.tree_at(lambda likelihood: likelihood.relative, likelihood, jnp.asarray(columns, jnp.float32))
 
 
@@ -183,7 +206,7 @@ def fit_vae_prior(
     progress: bool = True,
     **settings: Any,
 ) -> VAE:
-    """The same for a VAE of vectors.
+    """Give a trained VAE of vectors a prior that is where its encoded examples are: `fit_prior` without molecules.
 
     Parameters
     ----------
@@ -197,28 +220,43 @@ def fit_vae_prior(
     Returns
     -------
     VAE
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As for `fit_prior`.
     """
     if prior not in PRIORS:
         raise ValueError(f"prior={prior!r} is not known; expected one of {', '.join(map(repr, PRIORS))}")
+    if unknown := sorted(set(settings) - set(_KNOWN)):
+        raise TypeError(f"fitting a prior knows no setting {', '.join(unknown)}; expected some of {', '.join(_KNOWN)}")
     chosen = settings_from(_SETTINGS | settings)
+    training, validation = split_blocks([len(x)], float(chosen.validation_fraction))
+    count = 0
+    if prior in _MIXTURES:
+        count = check_components(_COMPONENTS if n_components is None else n_components, len(training))
+    elif n_components is not None:
+        raise ValueError(f"n_components={n_components} belongs to prior='mixture' or 'vamp', got {prior!r}")
     parts = [posterior for _, posterior in in_chunks(vae.encoder, np.asarray(x, np.float32))]
     posteriors = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     latent_dim = posteriors.mean.shape[1]
     start_key, key = jax.random.split(key)
     if prior == "standard_normal":
         return eqx.tree_at(lambda vae: vae.prior, vae, StandardNormal(latent_dim), is_leaf=_is_prior)
-    n_components = _COMPONENTS if n_components is None else n_components
+    # Held-out examples are not to be where a component starts.
+    known = jax.tree.map(lambda leaf: leaf[training], posteriors)
     if prior == "mixture":
-        start: AbstractPrior = _clusters(np.asarray(posteriors.mean), n_components, start_key)
+        start: AbstractPrior = _clusters(np.asarray(known.mean), count, start_key)
     elif prior == "vamp":
-        rows = jax.random.choice(start_key, len(x), (n_components,), replace=len(x) < n_components)
-        start = VampPrior(jnp.asarray(x)[rows], jnp.maximum(jnp.std(jnp.asarray(x), axis=0), 1e-6))
+        rows = jax.random.choice(start_key, jnp.asarray(training), (count,), replace=False)
+        deviation = np.std(x[training], axis=0, dtype=np.float64)
+        unit = np.where(deviation > 1e-6 * np.abs(x[training]).max(axis=0), deviation, 1).astype(np.float32)
+        start = VampPrior(jnp.asarray(x)[rows], jnp.asarray(unit))
     else:
-        start = Flow(jnp.mean(posteriors.mean, axis=0), _spread(posteriors), key=start_key)
+        start = Flow(jnp.mean(known.mean, axis=0), _spread(known), key=start_key)
     leaves, structure = jax.tree.flatten(posteriors)
-    training, validation = split_blocks([len(x)], float(chosen.validation_fraction))
     objective = _CrossEntropy(vae.encoder, structure, tuple(leaf.shape[1] for leaf in leaves))
-    fitted, _ = descend(
+    fitted, history = descend(
         start,
         jnp.concatenate(leaves, axis=1),
         training,
@@ -228,7 +266,23 @@ def fit_vae_prior(
         key=key,
         progress=progress,
     )
+    if history.interrupted:
+        warnings.warn(f"fitting the prior was {history.stopped}; it is the best so far", stacklevel=2)
     return eqx.tree_at(lambda vae: vae.prior, vae, fitted, is_leaf=_is_prior)
+
+
+def check_components(n_components: Whole, n_examples: int) -> int:
+    """Refuse a number of components that is none, or more than there are examples to start from.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(n_components, bool) or not hasattr(n_components, "__index__"):
+        raise TypeError(f"n_components must be a whole number, got {n_components!r}")
+    if not 1 <= n_components <= n_examples:
+        raise ValueError(f"n_components={n_components} must be from 1 to the number of examples, {n_examples}")
+    return operator.index(n_components)
 
 
 def _spread(posteriors: AbstractNormal) -> Latent:
@@ -270,10 +324,12 @@ class _CrossEntropy(AbstractObjective):
 
 def _clusters(means: Float[np.ndarray, "n latent_dim"], n_components: int, key: Key) -> GaussianMixture:
     """Mixture that starts at clusters of the encoded data."""
-    few = means[:: max(1, len(means) // _CLUSTERED)].astype(np.float64)
+    few = means[:: max(1, len(means) // max(_CLUSTERED, n_components))].astype(np.float64)
     seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
-    if n_components > len(few):
-        raise ValueError(f"n_components={n_components} is larger than the number of encoded examples, {len(few)}")
-    centers, which = kmeans2(few, n_components, minit="++", rng=seed)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        # Of a collapsed posterior all points are one: then some clusters stay empty, and start where it is.
+        warnings.simplefilter("ignore")
+        centers, which = kmeans2(few, n_components, minit="++", rng=seed)
+    centers = np.where(np.isfinite(centers), centers, few.mean(axis=0))
     spread = np.sqrt(np.mean((few - centers[which]) ** 2, axis=0) + 1e-6)
     return GaussianMixture(jnp.asarray(centers, jnp.float32), jnp.asarray(spread, jnp.float32))

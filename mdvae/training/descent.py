@@ -69,6 +69,7 @@ def descend(
             optimizer=optax.adam(schedule),
             n_epochs=plan.epochs,
             patience=plan.patience,
+            settled=plan.settled,
         )
         left = plan.epochs - history.n_epochs
         if left and not history.interrupted:

@@ -3,7 +3,7 @@
 import dataclasses
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
@@ -15,14 +15,14 @@ from jaxtyping import Array, Float
 from mdvae._chunks import map_rows
 from mdvae._keys import key_for
 from mdvae._types import Features, Frame, Key, Number, Scalar, Whole
-from mdvae.augmentation import AbstractAugmentation, augmentation
+from mdvae.augmentation import AbstractAugmentation, augmentation, check_augmentation
 from mdvae.local_geometry import find_links, fit_local_geometry
 from mdvae.model import Coordinate, Decoder, Model, check_enough, remember
 from mdvae.representations import AbstractRepresentation
 from mdvae.restoration import Restorer
 from mdvae.training.descent import descend
 from mdvae.training.schedules import annealed
-from mdvae.training.settings import check_not_negative, settings_from
+from mdvae.training.settings import check_density, check_not_negative, settings_from
 from mdvae.training.splits import split_blocks
 from mdvae.trajectory import Frames
 from mdvae.vae import diagnose, evenly
@@ -39,7 +39,7 @@ def train(
     frames: Frames,
     *,
     strain_weight: Number = 0.0,
-    augment: Sequence[str] = (),
+    augment: Iterable[str] | None = None,
     key: Key | None = None,
     seed: Whole = 0,
     progress: bool = True,
@@ -85,6 +85,14 @@ def train(
     """
     chosen = settings_from(settings)
     check_not_negative("strain_weight", strain_weight)
+    check_density(model.vae, chosen)
+    # One word alone would pass as its letters.
+    augment = augment if isinstance(augment, str) else tuple(augment or ())
+    check_augmentation(augment)
+    if not model.representation.keeps_pose and any(word.startswith("rotation") for word in augment):
+        raise ValueError(
+            "augment 'rotation' does nothing to internal coordinates, which no rotation changes; leave it out"
+        )
     check_enough(frames)
     _check_belongs(frames, model)
     training, validation = split_blocks(frames.lengths, float(chosen.validation_fraction))
@@ -113,7 +121,9 @@ def train(
         augment=None if changed is None else _Augmented(model.representation, changed),
         progress=progress,
     )
+    del features
     record = plan.to_dict() | {
+        "likelihood": type(model.vae.likelihood).__name__,
         "strain_weight": float(strain_weight),
         "augment": list(augment),
         "seed": None if key_given else operator.index(seed),
@@ -121,7 +131,8 @@ def train(
     model = dataclasses.replace(
         model, vae=vae, data=remember(frames, geometry), history=history, settings=model.settings | record
     )
-    return diagnosed(model, frames.coordinates[training], frames.coordinates[validation], key)
+    chosen_rows = training[evenly(len(training))]
+    return diagnosed(model, frames.coordinates[chosen_rows], frames.coordinates[validation], key)
 
 
 def diagnosed(model: Model, training: Coordinates, held_out: HeldOut | None, key: Key) -> Model:
@@ -145,14 +156,14 @@ def diagnosed(model: Model, training: Coordinates, held_out: HeldOut | None, key
         )
     except KeyboardInterrupt:
         # A trained model is worth more than what is said about it.
-        return model
+        return dataclasses.replace(model, diagnostics=None)
     return dataclasses.replace(model, diagnostics=found)
 
 
 def _reconstruction(model: Model, training: Coordinates, held_out: HeldOut | None) -> tuple[float, str]:
     if held_out is None and model.diagnostics is not None:
         return model.diagnostics.reconstruction, model.diagnostics.reconstruction_unit
-    frames, which = (training, ", training frames") if held_out is None else (held_out, "")
+    frames, which = (training, ", training frames among them") if held_out is None else (held_out, "")
     factor, unit = (10, "Å") if model.system.unit == "nm" else (1, "reduced units")
     error = factor * float(map_rows(_Deviation(model.coordinate, model.decoder), frames).mean())
     return error, f"{unit} (mean RMSD as decoded{which})"

@@ -37,6 +37,7 @@ def optimize(
     patience: int,
     key: Key,
     first_epoch: int = 0,
+    settled: int = 0,
     augment: Callable | None = None,
     progress: Progress | None = None,
 ) -> tuple[Module, History]:
@@ -64,6 +65,9 @@ def optimize(
     first_epoch : int
         Number of the first epoch, where training goes on: no random number is then used twice, and the held-out frames
         are judged with the same noise as before.
+    settled : int
+        Epochs before this one are not judged: the objective is still on its way to the final one, by which the held-out
+        frames are judged, and the parameters kept are the latest.
     augment : callable, optional
         Example (n_features,) and key to another example; applied to each one anew in every epoch, never to held-out
         ones.
@@ -109,7 +113,7 @@ def optimize(
             record = {name: float(value) for name, value in terms.items()}
             record |= {f"validation_{name}": float(value) for name, value in judged.items() if name != "beta"}
             _check_finite(record, records)
-            better = not records or record["validation_loss"] < records[best_epoch]["validation_loss"]
+            better = epoch <= settled or record["validation_loss"] < records[best_epoch]["validation_loss"]
             best = (epoch, jax.tree.map(_copied, params)) if better else (best_epoch, best_params)
             # In one statement: Ctrl-C may come between any two, and record and parameters belong together.
             records, (best_epoch, best_params) = [*records, record], best

@@ -10,7 +10,7 @@ import numpy as np
 
 from mdvae._types import Number, Whole
 from mdvae.training.schedules import cyclical, warmup
-from mdvae.vae import AbstractObjective, ImportanceWeighted, NegativeELBO
+from mdvae.vae import VAE, AbstractObjective, ImportanceWeighted, NegativeELBO, SquaredError
 
 # Gradient steps that training takes where the number of epochs is left open, and the bounds on its epochs.
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 5000, 20, 1000
@@ -84,7 +84,7 @@ class Settings:
             value = getattr(self, name)
             if value is None:
                 continue
-            if not hasattr(value, "__index__"):
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
                 raise TypeError(f"{name} must be a whole number, got {value!r}")
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -143,6 +143,14 @@ class Plan:
             schedule = warmup(beta, int(settings.warmup_epochs) * self.steps_per_epoch)
         return lambda step: NegativeELBO(schedule(step), free_bits)
 
+    @property
+    def settled(self) -> int:
+        """Epoch by which beta has risen for the last time."""
+        settings = self.settings
+        if settings.n_cycles:
+            return math.ceil(self.epochs * (1 - 0.5 / settings.n_cycles))
+        return min(int(settings.warmup_epochs), self.epochs - 1)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain names and numbers, for the record."""
         found = {"epochs": self.epochs, "batch_size": self.batch_size, "patience": self.patience}
@@ -161,6 +169,17 @@ def settings_from(words: dict[str, Any]) -> Settings:
     if unknown := sorted(set(words) - set(known)):
         raise TypeError(f"training knows no setting {', '.join(unknown)}; expected some of {', '.join(known)}")
     return Settings(**words)
+
+
+def check_density(vae: VAE, settings: Settings) -> None:
+    """Refuse to bound the likelihood of what states none.
+
+    Raises
+    ------
+    ValueError
+    """
+    if settings.importance_samples > 1 and isinstance(vae.likelihood, SquaredError):
+        raise ValueError("importance_samples bounds a likelihood, and a squared error states none; use a Gaussian one")
 
 
 def check_not_negative(name: str, value: Number) -> None:

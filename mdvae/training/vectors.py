@@ -13,7 +13,7 @@ from mdvae._keys import key_for
 from mdvae._types import Key, Whole
 from mdvae.history import History
 from mdvae.training.descent import descend
-from mdvae.training.settings import settings_from
+from mdvae.training.settings import check_density, settings_from
 from mdvae.training.splits import split_blocks
 from mdvae.vae import VAE, Diagnostics, diagnose, reconstruction_error
 
@@ -26,14 +26,15 @@ class TrainedVAE:
     ----------
     vae : VAE
     history : History
-    diagnostics : Diagnostics
+    diagnostics : Diagnostics, optional
+        None only if Ctrl-C came while they were made.
     settings : dict
         Plain names and numbers, nothing left open.
     """
 
     vae: VAE
     history: History
-    diagnostics: Diagnostics
+    diagnostics: Diagnostics | None
     settings: dict[str, Any]
 
     def __str__(self) -> str:
@@ -45,7 +46,7 @@ class TrainedVAE:
                 f"{self.history.n_epochs} epochs in {self.history.seconds:.0f} s: {self.history.stopped}",
                 f"best epoch {self.history.best_epoch + 1}, held-out loss {best['validation_loss']:.3f}, "
                 f"reconstruction {best['validation_reconstruction']:.3f}, KL {best['validation_kl']:.3f}",
-                str(self.diagnostics),
+                "" if self.diagnostics is None else str(self.diagnostics),
             ]
         )
 
@@ -96,7 +97,7 @@ def train_vae(
     Examples
     --------
     >>> vae = mdvae.vae.build_vae(x, latent_dim=2, key=jax.random.key(0))  # doctest: +SKIP
-    >>> print(mdvae.training.train_vae(vae, x, beta=0.5))  # doctest: +SKIP
+    >>> print(mdvae.train_vae(vae, x, beta=0.5))  # doctest: +SKIP
     """
     chosen = settings_from(settings)
     x = np.asarray(x, np.float32)
@@ -104,9 +105,10 @@ def train_vae(
         raise ValueError(f"expected vectors, an array (n, n_features), got one of shape {x.shape}")
     if not np.isfinite(x).all():
         raise ValueError(f"{np.sum(~np.isfinite(x).all(axis=1))} of {len(x)} vectors have NaN or infinite entries")
+    check_density(vae, chosen)
+    if lengths is not None and sum(lengths) != len(x):
+        raise ValueError(f"lengths add up to {sum(lengths)}, there are {len(x)} vectors")
     training, validation = split_blocks([len(x)] if lengths is None else lengths, float(chosen.validation_fraction))
-    if training[-1] >= len(x) or validation[-1] >= len(x):
-        raise ValueError(f"lengths add up to more than the {len(x)} vectors")
     plan = chosen.plan(len(training))
     key = key_for("train", seed) if key is None else key
     trained, history = descend(
@@ -120,6 +122,10 @@ def train_vae(
         augment=augment,
         progress=progress,
     )
-    error = reconstruction_error(trained, x[validation])
-    found = diagnose(trained, x[training], reconstruction=error, key=jax.random.fold_in(key, 2**31))
+    try:
+        error = reconstruction_error(trained, x[validation])
+        found = diagnose(trained, x[training], reconstruction=error, key=jax.random.fold_in(key, 2**31))
+    except KeyboardInterrupt:
+        # What is trained is worth more than what is said about it.
+        found = None
     return TrainedVAE(trained, history, found, plan.to_dict())

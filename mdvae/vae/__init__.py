@@ -4,7 +4,7 @@ from mdvae.vae.building import build_vae, named_prior, perceptrons
 from mdvae.vae.circular import GaussianVonMises
 from mdvae.vae.diagnostics import Diagnostics, diagnose, evenly, reconstruction_error
 from mdvae.vae.disentanglement import mutual_information_gap, total_correlation
-from mdvae.vae.evidence import LogLikelihood, log_likelihood
+from mdvae.vae.evidence import LogLikelihood, check_samples, log_likelihood
 from mdvae.vae.likelihoods import AbstractLikelihood, Categorical, Gaussian, SquaredError
 from mdvae.vae.low_rank import LowRankGaussian
 from mdvae.vae.objectives import AbstractObjective, ImportanceWeighted, NegativeELBO, Penalized
@@ -32,6 +32,7 @@ __all__ = [
     "StandardNormal",
     "VampPrior",
     "build_vae",
+    "check_samples",
     "diagnose",
     "evenly",
     "log_likelihood",

@@ -52,8 +52,18 @@ def build_vae(
     Returns
     -------
     VAE
+
+    Raises
+    ------
+    ValueError
+        For examples that are no vectors, or not one-hot where the likelihood is of classes, and for a likelihood whose
+        parameters are not as many as the features: compose `mdvae.vae.VAE` for such a one.
     """
     x = np.asarray(x, np.float64)
+    if x.ndim != 2 or not len(x):
+        raise ValueError(f"expected examples, an array (n, n_features), got one of shape {x.shape}")
+    if isinstance(likelihood, Categorical):
+        check_one_hot(x)
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     # A constant differs from itself by what float32 rounds off.
     deviation = np.where(deviation > 1e-6 * np.abs(mean), deviation, 1).astype(np.float32)
@@ -62,7 +72,11 @@ def build_vae(
     prior = StandardNormal(latent_dim) if prior is None else prior
     # Logits have neither the mean nor the unit of the classes that they stand for.
     logits = isinstance(likelihood, Categorical)
-    n_features, n_params = x.shape[1], likelihood.n_params(x.shape[1])
+    n_params = likelihood.n_params(x.shape[1])
+    if n_params != x.shape[1]:
+        raise ValueError(
+            f"the likelihood needs {n_params} parameters for {x.shape[1]} features; compose the VAE by hand"
+        )
     return perceptrons(
         latent_dim,
         likelihood,
@@ -74,9 +88,23 @@ def build_vae(
         shift=jnp.asarray(mean),
         unit=jnp.asarray(deviation),
         output_shift=jnp.zeros(n_params, jnp.float32) if logits else jnp.asarray(mean),
-        output_scale=jnp.ones(n_features, jnp.float32) if logits else jnp.asarray(deviation),
+        output_scale=jnp.ones(n_params, jnp.float32) if logits else jnp.asarray(deviation),
         key=key,
     )
+
+
+def check_one_hot(x: Float[np.ndarray, "n n_classes"]) -> None:
+    """Refuse examples that are not of one class each.
+
+    Raises
+    ------
+    ValueError
+    """
+    if x.shape[1] < 2 or not (np.isin(x, (0, 1)).all() and (x.sum(axis=1) == 1).all()):
+        raise ValueError(
+            "Categorical needs one-hot examples, (n, n_classes) with one 1 a row; of labels make them by "
+            "numpy.eye(n_classes)[labels]"
+        )
 
 
 def perceptrons(
@@ -134,13 +162,19 @@ def named_prior(
     unit : scalar, or (n_features,), optional
         Of the pseudo-inputs.
     key : PRNG key
+
+    Raises
+    ------
+    ValueError
+        For a name that is not known, and where something is missing.
     """
     if name == "mixture":
-        assert n_components is not None
+        if n_components is None:
+            raise ValueError("prior='mixture' needs n_components")
         return GaussianMixture(jax.random.normal(key, (n_components, latent_dim), jnp.float32), _START_WIDTH)
     if name == "vamp":
-        assert pseudo_inputs is not None
-        assert unit is not None
+        if pseudo_inputs is None or unit is None:
+            raise ValueError("prior='vamp' needs pseudo_inputs to start from, and their unit")
         return VampPrior(pseudo_inputs, unit)
     if name == "flow":
         return Flow(jnp.zeros(latent_dim, jnp.float32), jnp.ones(latent_dim, jnp.float32), key=key)

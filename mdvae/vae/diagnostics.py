@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from scipy.special import digamma
 
 from mdvae._types import Key
-from mdvae.distributions import DiagonalNormal, kl_by_component
+from mdvae.distributions import AbstractNormal, DiagonalNormal, closed_kl_divergence, kl_by_component
 from mdvae.vae.likelihoods import Categorical
 from mdvae.vae.vae import VAE
 
@@ -32,6 +33,9 @@ _COLLAPSED, _FAR = 0.1, 0.1
 # Examples that stand for all: the mutual information takes their square.
 _MOST = 2048
 _PRIOR_SAMPLES = 8192
+_BINS = 20
+# Examples to either side that may be near twins of one, as a share of all: neighbors in time.
+_NEIGHBORS = 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +54,11 @@ class Diagnostics:
         Whether at least 1 % of the dimension's variance is that of posterior means.
     mutual_information, mutual_information_most : float
         Between x and z: what of the KL is knowledge. A lower bound, which cannot exceed the logarithm of the number of
-        examples, and an upper one (doi:10.48550/arXiv.1905.06922).
+        examples, and an upper one (doi:10.48550/arXiv.1905.06922), for which neighbors in time are left out.
+    mismatch : float
+        KL divergence from the prior to the aggregate posterior, at least: what of the KL cannot be knowledge; and where
+        posteriors are so narrow that this says nothing, what one dimension alone shows, or, under a normal prior, the
+        moments.
     reconstruction : float
         Of held-out examples: see ``reconstruction_unit``.
     reconstruction_unit : str
@@ -67,6 +75,7 @@ class Diagnostics:
     active: Bool[np.ndarray, " latent_dim"]
     mutual_information: float
     mutual_information_most: float
+    mismatch: float
     reconstruction: float
     reconstruction_unit: str
     posterior_std: Float[np.ndarray, " latent_dim"]
@@ -81,26 +90,16 @@ class Diagnostics:
         return self.mutual_information_most < _COLLAPSED
 
     @property
-    def mismatch(self) -> float:
-        """KL divergence from the prior to the aggregate posterior, at least.
-
-        What of the KL cannot be knowledge; or, where the examples are too few to tell, the part that means and
-        covariances show, beyond what they would show by chance.
-        """
-        return max(0.0, self.kl - self.mutual_information_most, self._moments_apart())
-
-    @property
     def findings(self) -> list[str]:
         """What is wrong and what to try, a sentence each; none if nothing was found."""
-        if self.collapsed:
-            return [
-                f"The posterior has collapsed: z says nothing about x ({self.mutual_information_most:.2f} nats), and "
-                "every reconstruction is the mean of the data. Try a smaller beta, warmup_epochs, n_cycles or "
-                "free_bits."
-            ]
         found = []
         dead = [str(i + 1) for i in np.flatnonzero(~self.active)]
-        if dead:
+        if self.collapsed:
+            found.append(
+                f"The posterior has collapsed: z says nothing about x ({self.mutual_information_most:.2f} nats), and "
+                "what is decoded does not depend on it. Try a smaller beta, warmup_epochs, n_cycles or free_bits."
+            )
+        elif dead and self.active.any():
             several = "s" if len(dead) > 1 else ""
             found.append(
                 f"Latent dimension{several} {', '.join(dead)} {'are' if several else 'is'} dead and carr"
@@ -143,19 +142,6 @@ class Diagnostics:
         fields: dict[str, Any] = {k: np.asarray(v) if isinstance(v, list) else v for k, v in data.items()}
         return cls(**fields)
 
-    def _moments_apart(self) -> float:
-        """KL divergence between normal distributions with the moments of aggregate and prior, less its mean by chance.
-
-        Under a normal prior it is a lower bound of the true one: what is left is the divergence of the aggregate from
-        the normal distribution with its own moments. Of n examples of the prior itself it is d (d + 3) / (4 n) on
-        average, half the number of moments over n.
-        """
-        ratio = np.linalg.solve(self.prior_covariance, self.aggregate_covariance)
-        apart = self.aggregate_mean - self.prior_mean
-        squares = np.trace(ratio) + apart @ np.linalg.solve(self.prior_covariance, apart)
-        by_chance = len(apart) * (len(apart) + 3) / (4 * self.n_examples)
-        return float(0.5 * (squares - len(apart) - np.linalg.slogdet(ratio)[1]) - by_chance)
-
 
 def _short(values: Float[np.ndarray, " n"]) -> str:
     """Up to eight numbers, and the range of more."""
@@ -184,20 +170,27 @@ def diagnose(
     """
     chosen = jnp.asarray(x[evenly(len(x))])
     error, unit = reconstruction
-    kl, by_dimension, least, most, means, variances, prior_mean, prior_covariance = (
-        np.asarray(part, np.float64) for part in _measured(vae, chosen, key)
+    measured = _measured(vae, chosen, key)
+    kl, by_dimension, least, most, means, variances, prior_mean, prior_covariance, z, drawn = (
+        np.asarray(part, np.float64) for part in measured
     )
+    least = max(float(least), 0.0)
+    # No more of the KL can be knowledge than all of it.
+    most = float(np.clip(most, least, max(float(kl), least)))
     variance_of_means = means.var(axis=0)
     # The law of total covariance.
     covariance = np.cov(means.T, bias=True).reshape(2 * means.shape[1:]) + variances.mean(axis=0)
+    apart = [0.0, float(kl) - most, _marginals_apart(z, drawn)]
+    if isinstance(vae.prior_distribution(), AbstractNormal):
+        apart.append(_moments_apart(len(chosen), means.mean(axis=0), covariance, prior_mean, prior_covariance))
     return Diagnostics(
         n_examples=len(chosen),
         kl=float(kl),
         kl_by_dimension=by_dimension,
         active=variance_of_means > _ACTIVE * np.diag(covariance),
-        mutual_information=float(max(least, 0)),
-        # No more of the KL can be knowledge than all of it.
-        mutual_information_most=float(np.clip(most, max(least, 0), max(kl, least, 0))),
+        mutual_information=least,
+        mutual_information_most=most,
+        mismatch=max(apart),
         reconstruction=float(error),
         reconstruction_unit=unit,
         posterior_std=np.sqrt(np.diagonal(variances, axis1=1, axis2=2)).mean(axis=0),
@@ -206,6 +199,47 @@ def diagnose(
         prior_mean=prior_mean,
         prior_covariance=prior_covariance,
     )
+
+
+def _marginals_apart(z: Float[np.ndarray, "n latent_dim"], drawn: Float[np.ndarray, "m latent_dim"]) -> float:
+    """KL divergence from the prior to the aggregate posterior, as one dimension in bins shows it; less that by chance.
+
+    By the data-processing inequality it is no larger than the true one, for any prior.
+    """
+    if len(z) < 4 * _BINS:
+        return 0.0
+    largest = 0.0
+    for ours, theirs in zip(z.T, drawn.T, strict=True):
+        edges = np.quantile(theirs, np.linspace(0, 1, _BINS + 1)[1:-1])
+        shares = np.bincount(np.searchsorted(edges, ours), minlength=_BINS) / len(ours)
+        kept = shares > 0
+        largest = max(largest, float(np.sum(shares[kept] * np.log(_BINS * shares[kept]))))
+    n, k = len(z), _BINS - 1
+    # Twice n times it is about chi-squared; the second term is three of its standard deviations.
+    return largest - (k + 3 * math.sqrt(2 * k)) / (2 * n)
+
+
+def _moments_apart(
+    n: int,
+    mean: Float[np.ndarray, " latent_dim"],
+    covariance: Float[np.ndarray, "latent_dim latent_dim"],
+    prior_mean: Float[np.ndarray, " latent_dim"],
+    prior_covariance: Float[np.ndarray, "latent_dim latent_dim"],
+) -> float:
+    """KL divergence between normal distributions with the moments of aggregate and prior, less what is by chance.
+
+    Under a normal prior it is a lower bound of the true one: what is left is the divergence of the aggregate from the
+    normal distribution with its own moments. The chance of n examples of the prior itself is exact on average, from
+    the distribution of Wishart, and two standard deviations to first order.
+    """
+    d = len(mean)
+    if n <= 2 * (d + 1):
+        return 0.0
+    ratio, apart = np.linalg.solve(prior_covariance, covariance), mean - prior_mean
+    squares = np.trace(ratio) + apart @ np.linalg.solve(prior_covariance, apart)
+    by_chance = -0.5 * (digamma((n - np.arange(1, d + 1)) / 2).sum() + d * math.log(2 / n))
+    spread = math.sqrt(d * (d + 3)) / (2 * n)
+    return float(0.5 * (squares - d - np.linalg.slogdet(ratio)[1]) - by_chance - 2 * spread)
 
 
 def evenly(n: int) -> Int[np.ndarray, " n_chosen"]:
@@ -222,12 +256,12 @@ def evenly(n: int) -> Int[np.ndarray, " n_chosen"]:
 def _measured(vae: VAE, x: Float[Array, "n n_features"], key: Key) -> tuple[Array, ...]:
     prior = vae.prior_distribution()
     prior_key, key = jax.random.split(key)
-    if isinstance(prior, DiagonalNormal):
+    drawn = jax.vmap(prior.sample)(jax.random.split(prior_key, _PRIOR_SAMPLES))
+    if isinstance(prior, AbstractNormal):
         prior_mean, prior_covariance = prior.mean, prior.covariance()
     else:
-        samples = jax.vmap(prior.sample)(jax.random.split(prior_key, _PRIOR_SAMPLES))
-        prior_mean = jnp.mean(samples, axis=0)
-        prior_covariance = (samples - prior_mean[None]).T @ (samples - prior_mean[None]) / _PRIOR_SAMPLES
+        prior_mean = jnp.mean(drawn, axis=0)
+        prior_covariance = (drawn - prior_mean[None]).T @ (drawn - prior_mean[None]) / _PRIOR_SAMPLES
     alike = DiagonalNormal(prior_mean, 0.5 * jnp.log(jnp.diag(prior_covariance)))
     posteriors = jax.vmap(vae.encoder)(x)
     variances = jax.vmap(lambda posterior: posterior.covariance())(posteriors)
@@ -237,27 +271,19 @@ def _measured(vae: VAE, x: Float[Array, "n n_features"], key: Key) -> tuple[Arra
         z, log_posterior = posterior.sample_and_log_prob(key)
         each = jax.vmap(lambda other: other.log_prob(z))(posteriors)
         log_aggregate = jax.scipy.special.logsumexp(each) - math.log(len(x))
-        others = jax.scipy.special.logsumexp(each.at[i].set(-jnp.inf)) - math.log(max(len(x) - 1, 1))
+        far = jnp.abs(jnp.arange(len(x)) - i) > len(x) // _NEIGHBORS
+        others = jax.scipy.special.logsumexp(jnp.where(far, each, -jnp.inf)) - jnp.log(jnp.sum(far))
         by_itself = DiagonalNormal(posterior.mean, 0.5 * jnp.log(jnp.diag(posterior.covariance())))
         by_dimension = kl_by_component(by_itself, alike)
         bounds = log_posterior - log_aggregate, log_posterior - others
-        return log_posterior - prior.log_prob(z), by_dimension, *bounds
+        closed = closed_kl_divergence(posterior, prior)
+        kl = log_posterior - prior.log_prob(z) if closed is None else closed
+        return kl, by_dimension, *bounds, z
 
     inputs = jnp.arange(len(x)), posteriors, jax.random.split(key, len(x))
-    kl, by_dimension, least, most = jax.lax.map(one, inputs, batch_size=64)
-    mean_kl, mean_by_dimension = jnp.mean(kl), jnp.mean(by_dimension, axis=0)
-    if isinstance(prior, DiagonalNormal) and isinstance(posteriors, DiagonalNormal):
-        mean_kl = jnp.sum(mean_by_dimension)
-    return (
-        mean_kl,
-        mean_by_dimension,
-        jnp.mean(least),
-        jnp.mean(most),
-        posteriors.mean,
-        variances,
-        prior_mean,
-        prior_covariance,
-    )
+    kl, by_dimension, least, most, z = jax.lax.map(one, inputs, batch_size=64)
+    means = (jnp.mean(part, axis=0) for part in (kl, by_dimension, least, most))
+    return *means, posteriors.mean, variances, prior_mean, prior_covariance, z, drawn
 
 
 @eqx.filter_jit

@@ -56,7 +56,8 @@ def mutual_information_gap(z: ArrayLike, factors: ArrayLike, *, n_bins: Whole = 
 
     Factors and latent dimensions are cut into bins that hold equal numbers of points. What is found then depends on
     their order alone: not on the scale of a dimension, nor on a few points far out, which would crowd all others into
-    few bins of equal width. Equal values share a bin, so that factors may also be classes.
+    few bins of equal width. Equal values share a bin, and up to ``n_bins``
+    different ones have one each, so that factors may also be classes.
 
     Independent variables, too, share ``(n_bins - 1)² / (2 n)`` nats in the histogram of n points: for 20 bins, 0.18 for
     1000 points and 0.018 for 10 000. In the gap this cancels in part.
@@ -157,8 +158,15 @@ def _table(name: str, values: ArrayLike) -> Table:
 
 def _bins(table: Table, n_bins: int) -> Int[np.ndarray, "n_columns n_rows"]:
     """Index of the bin of each number among those of its column: the same after any increasing change of the column."""
-    edges = np.quantile(table, np.arange(1, n_bins) / n_bins, axis=0)
-    return np.array([np.searchsorted(edge, column) for edge, column in zip(edges.T, table.T, strict=True)])
+    return np.array([_bins_of_column(column, n_bins) for column in table.T])
+
+
+def _bins_of_column(column: Float[np.ndarray, " n_rows"], n_bins: int) -> Int[np.ndarray, " n_rows"]:
+    values, index = np.unique(column, return_inverse=True)
+    # A class keeps its bin, however rare it is.
+    if len(values) <= n_bins:
+        return index
+    return np.searchsorted(np.quantile(column, np.arange(1, n_bins) / n_bins), column)
 
 
 def _information(first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"], n_bins: int) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from mdvae._types import Key
+from mdvae._types import Key, Whole
 from mdvae.vae.likelihoods import SquaredError
 from mdvae.vae.objectives import surprise_and_kl
 from mdvae.vae.vae import VAE
@@ -20,6 +20,8 @@ PerExample = Float[np.ndarray, " n"]
 
 # Decoded points at a time: this many vectors of all hidden layers are held at once.
 _AT_ONCE = 2**15
+# Effective latent points with which a standard error means something.
+_ENOUGH = 10.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,10 +34,12 @@ class LogLikelihood:
         Latent points an example.
     elbo : (n,)
         Evidence lower bound: the mean of the logarithms of the importance weights.
-    estimate, standard_error : (n,)
-        By importance sampling from the posterior: the logarithm of the mean of the weights, and its standard error from
-        their spread; NaN for one sample.
-    from_prior, from_prior_error : (n,)
+    estimate, standard_error, effective : (n,)
+        By importance sampling from the posterior: the logarithm of the mean of the weights, its standard error from
+        their spread (to first order; NaN for one sample), and how many equal weights would spread as much
+        (doi:10.48550/arXiv.1602.03572). Where few weights dominate, below about ten, the estimate is too small by more
+        than the error knows of.
+    from_prior, from_prior_error, from_prior_effective : (n,)
         The same by plain sampling from the prior.
     """
 
@@ -66,7 +70,7 @@ def _error_of_mean(errors: PerExample) -> float:
     return float(np.sqrt((errors**2).sum()) / len(errors))
 
 
-def log_likelihood(vae: VAE, x: Float[Any, "n n_features"], n_samples: int, *, key: Key) -> LogLikelihood:
+def log_likelihood(vae: VAE, x: Float[Any, "n n_features"], n_samples: Whole, *, key: Key) -> LogLikelihood:
     """Log-likelihood of examples, by importance sampling and by plain sampling.
 
     Both are means over latent points z of something whose expectation is p(x):
@@ -76,9 +80,10 @@ def log_likelihood(vae: VAE, x: Float[Any, "n n_features"], n_samples: int, *, k
 
     Why the second wins: p(x|z) is a narrow peak in z, the narrower the better the model reconstructs. Of K draws from
     the prior about ``K exp(-KL(q||p))`` fall into it, at 10 nats less than one in 20 000; as long as none does, the
-    mean has missed all of the integral and, what is worse, its spread does not show that. Draws from the posterior all
-    fall into it, and the weights differ only as far as q differs from the true posterior
-    (doi:10.48550/arXiv.1509.00519). Either logarithm is too small on average, by half its squared standard error.
+    mean has missed all of the integral, and its spread does not show that. Draws from the posterior fall into it, and
+    the weights differ only as far as q differs from the true posterior (doi:10.48550/arXiv.1509.00519); a q that is
+    too narrow leaves something out, too, and less of it the more draws there are. Either logarithm is too small on
+    average: by half its squared standard error as long as no few weights dominate, and by any amount once they do.
 
     Parameters
     ----------
@@ -95,19 +100,31 @@ def log_likelihood(vae: VAE, x: Float[Any, "n n_features"], n_samples: int, *, k
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         For a squared error, which is no density, and for fewer than one sample.
     """
-    if isinstance(vae.likelihood, SquaredError):
-        raise ValueError("a squared error is no density and gives no log-likelihood; use a Gaussian likelihood")
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    check_samples(vae, n_samples)
     x = np.asarray(x, np.float32)
     n_rows = max(1, _AT_ONCE // n_samples)
     keys = np.asarray(jax.random.key_data(jax.random.split(key, len(x))))
     parts = [_of_block(vae, x[i : i + n_rows], keys[i : i + n_rows], int(n_samples)) for i in range(0, len(x), n_rows)]
     columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     return LogLikelihood(int(n_samples), *(np.asarray(column, np.float64) for column in columns))
+
+
+def check_samples(vae: VAE, n_samples: Whole) -> None:
+    """Refuse a likelihood that is no density, and a number of samples that is none.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    if isinstance(vae.likelihood, SquaredError):
+        raise ValueError("a squared error is no density and gives no log-likelihood; use a Gaussian likelihood")
+    if isinstance(n_samples, bool) or not hasattr(n_samples, "__index__"):
+        raise TypeError(f"n_samples must be a whole number, got {n_samples!r}")
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
 
 
 @eqx.filter_jit
@@ -124,9 +141,10 @@ def _of_block(vae: VAE, x: ArrayLike, key_data: ArrayLike, n_samples: int) -> tu
     return jax.vmap(one)(x, key_data)
 
 
-def _log_mean(log_weights: Float[Array, " n_samples"]) -> tuple[Array, Array]:
-    """Logarithm of the mean of the weights, and its standard error to first order (the delta method)."""
+def _log_mean(log_weights: Float[Array, " n_samples"]) -> tuple[Array, Array, Array]:
+    """Logarithm of the mean of the weights, its standard error (the delta method), and their effective number."""
     n = len(log_weights)
     shares = jax.nn.softmax(log_weights)
     error = jnp.sqrt(n / (n - 1) * jnp.sum((shares - 1 / n) ** 2)) if n > 1 else jnp.nan
-    return jax.scipy.special.logsumexp(log_weights) - math.log(n), jnp.asarray(error, log_weights.dtype)
+    log_mean = jax.scipy.special.logsumexp(log_weights) - math.log(n)
+    return log_mean, jnp.asarray(error, log_weights.dtype), 1 / jnp.sum(shares**2)

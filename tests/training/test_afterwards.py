@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import mdvae
-from mdvae.vae import GaussianVonMises, LowRankGaussian
+from mdvae.representations import Internal
+from mdvae.vae import LowRankGaussian
 
 LEARNED = {"mixture": {"n_components": 6}, "vamp": {"n_components": 40}, "flow": {}}
 
@@ -84,7 +85,7 @@ def test_diagnostics_say_that_it_is_better(squeezed, fitted):
 REFUSED = {
     "unknown": ({"prior": "horseshoe"}, "prior='horseshoe' is not known"),
     "components of a flow": ({"prior": "flow", "n_components": 3}, "n_components=3 belongs to"),
-    "too many components": ({"prior": "mixture", "n_components": 10**5}, "larger than the number of encoded examples"),
+    "too many components": ({"prior": "mixture", "n_components": 10**5}, "must be from 1 to the number of examples"),
     "no epochs": ({"prior": "flow", "epochs": 0}, "epochs must be at least 1"),
 }
 
@@ -94,6 +95,20 @@ def test_mistakes_are_refused(trained, case):
     options, words = REFUSED[case]
     with pytest.raises(ValueError, match=words):
         mdvae.fit_prior(trained, **options, progress=False)
+
+
+def test_settings_that_would_do_nothing_are_refused(trained):
+    with pytest.raises(TypeError, match="knows no setting beta; expected some of epochs"):
+        mdvae.fit_prior(trained, beta=2.0, progress=False)
+
+
+def test_a_collapsed_posterior_gets_a_prior_all_the_same(trained):
+    """All encoded frames are one point."""
+    last = trained.vae.encoder.layers[-1]
+    point = eqx.tree_at(lambda one: (one.weight, one.bias), last, (0 * last.weight, 0 * last.bias))
+    model = dataclasses.replace(trained, vae=eqx.tree_at(lambda vae: vae.encoder.layers[-1], trained.vae, point))
+    fitted = mdvae.fit_prior(model, "mixture", n_components=3, epochs=5, progress=False)
+    assert np.isfinite(surprise(fitted, np.zeros((1, 3), np.float32))).all()
 
 
 def test_an_untrained_model_is_refused(frames):
@@ -159,7 +174,6 @@ def test_rank_and_angles_are_refused(trained):
     for rank in (0, 12):
         with pytest.raises(ValueError, match="rank must be from 1 to 11"):
             mdvae.fit_noise(trained, rank=rank)
-    round_and_round = GaussianVonMises(jnp.ones(9), jnp.ones(4))
-    angular = dataclasses.replace(trained, vae=dataclasses.replace(trained.vae, likelihood=round_and_round))
+    angular = dataclasses.replace(trained, representation=Internal(jnp.zeros((6, 3), jnp.int32)))
     with pytest.raises(ValueError, match="internal coordinates go round"):
         mdvae.fit_noise(angular)

@@ -97,7 +97,7 @@ def test_other_objectives_train_as_well(case):
 
 REFUSED = {
     "nan": (np.full((50, 2), np.nan), {}, "50 of 50 vectors have NaN"),
-    "lengths": (np.random.default_rng(0).normal(size=(50, 2)), {"lengths": [60]}, "more than the 50 vectors"),
+    "lengths": (np.zeros((50, 4)), {"lengths": [30]}, "lengths add up to 30, there are 50 vectors"),
     "negative beta": (np.ones((50, 2)), {"beta": -1.0}, "beta must be a finite number of at least 0, got -1.0"),
     "free bits": (np.ones((50, 2)), {"free_bits": float("nan")}, "free_bits must be a finite number"),
     "two schedules": (np.ones((50, 2)), {"n_cycles": 2, "warmup_epochs": 3}, "give one of them"),
@@ -117,3 +117,14 @@ def test_mistakes_are_refused(case):
 def test_an_unknown_setting_is_named():
     with pytest.raises(TypeError, match="knows no setting betta; expected some of beta, epochs"):
         mdvae.train_vae(build_vae(bent(50), 1, hidden=(4,), key=KEY), bent(50), betta=1.0)
+
+
+@pytest.mark.parametrize("schedule", [{"warmup_epochs": 30}, {"n_cycles": 1}])
+def test_patience_waits_for_beta_to_have_risen(schedule):
+    """While it rises the held-out loss, at the final beta, gets worse by design."""
+    found = trained(bent(), epochs=40, patience=2, learning_rate=1e-2, **schedule)
+    betas = found.history.terms["beta"]
+    risen = 30 if "warmup_epochs" in schedule else 20
+    assert found.history.n_epochs > risen
+    assert betas[risen] == 1
+    assert found.history.best_epoch >= risen

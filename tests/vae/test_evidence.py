@@ -225,3 +225,22 @@ def test_full_and_diagonal_posteriors_are_treated_alike(key):
     full, diagonal = (log_likelihood(vae, data(5), 10, key=key) for vae in (one, other))
     np.testing.assert_allclose(full.estimate, diagonal.estimate, rtol=1e-5)
     np.testing.assert_allclose(full.elbo, diagonal.elbo, rtol=1e-5)
+
+
+def test_effective_points_are_all_of_equal_weights_and_few_of_a_peak():
+    x = data(50, s=0.01)
+    found = log_likelihood(linear_vae(s=0.01), x, 200, key=jax.random.key(0))
+    np.testing.assert_allclose(found.effective, 200, rtol=0.05)
+    assert np.median(found.from_prior_effective) < 2
+    lines = str(found).splitlines()
+    assert "±" in lines[2]
+    assert "too small: a few points say it all" in lines[3]
+
+
+def test_a_posterior_that_is_too_narrow_is_seen_by_its_effective_points():
+    """What its draws leave out no standard error knows of."""
+    x = data(200)
+    narrow = log_likelihood(linear_vae(stretch=0.3), x, 1000, key=jax.random.key(0))
+    whole = log_likelihood(linear_vae(), x, 1000, key=jax.random.key(0))
+    assert narrow.estimate.mean() < exact(x).mean() - 0.05
+    assert np.median(narrow.effective) < 0.5 * np.median(whole.effective)

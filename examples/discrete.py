@@ -5,8 +5,7 @@ decoder has learned the shares of the classes by heart. The pair of numbers that
 the posterior's mean and width, is 0 and 1 then, as if the prior were met well. The diagnostics say what it is.
 
 At beta = 0.2 z tells the classes apart, but they do not lie where a standard normal prior draws. With a prior that
-learns where they are (here mixture components at pseudo-inputs, the VampPrior) reconstruction and samples are right at
-the same time.
+learns where they are, here a normalizing flow, reconstruction and samples are right at the same time.
 """
 
 import tempfile
@@ -18,15 +17,15 @@ import numpy as np
 
 import mdvae
 from mdvae.plots.style import BLACK, BLUE, COLORMAP, VERMILION, label_axes, legend_above, new_figure
-from mdvae.vae import Categorical, VampPrior, build_vae
+from mdvae.vae import Categorical, build_vae, named_prior
 
 x = mdvae.toys.classes(1024, seed=0)  # (1024, 32), one-hot
 shares = x.mean(axis=0)
-vamp = VampPrior(jnp.eye(32), jnp.ones(()))
+flow = named_prior("flow", 1, key=jax.random.key(2))
 settings = {
     "beta 1": {"beta": 1.0, "prior": None},
     "beta 0.2": {"beta": 0.2, "prior": None},
-    "beta 0.2, VampPrior": {"beta": 0.2, "prior": vamp},
+    "beta 0.2, flow": {"beta": 0.2, "prior": flow},
 }
 
 trained = {}

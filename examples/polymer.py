@@ -21,7 +21,7 @@ folder = Path(tempfile.mkdtemp())
 frames = mdvae.read(chain[:1600], length_unit="reduced")
 print(frames.report)
 untrained = mdvae.build(frames, latent_dim=2, hidden=(128, 128, 128), seed=0)
-model = mdvae.train(untrained, frames, beta=0.2, epochs=200, augment=["mirror", "reversal"], seed=0)
+model = mdvae.train(untrained, frames, beta=0.2, epochs=150, augment=["mirror", "reversal"], seed=0)
 model = mdvae.fit_noise(mdvae.fit_prior(model, "mixture", seed=0), seed=0)
 print(model)
 print(mdvae.evaluate(model, chain[1600:]))
@@ -39,14 +39,14 @@ marginals = mdvae.plots.distance_marginals(chain, new, pairs=[[0, 1], [0, 3], [0
 mdvae.plots.save_figure(marginals, folder / "marginals.png")
 
 # A closely spaced run is a path in latent space; the movie shows it as simulated, as aligned, and there.
-run = mdvae.toys.bead_spring_chain(160, stride=20, seed=1)
+run = mdvae.toys.bead_spring_chain(80, stride=20, seed=1)
 z = mdvae.encode(model, run)
 mdvae.plots.save_figure(mdvae.plots.latent_trajectory(z), folder / "latent.png")
 chunks = mdvae.stream(run, system=model.system, alignment=model.alignment)
 posed = np.concatenate([chunk.coordinates for chunk in chunks])
 mdvae.plots.trajectory_movie(run, posed, z, folder / "movie.gif", bonds=model.system.links, unit="reduced")
 
-compact = mdvae.minimize(model, mdvae.observables.radius_of_gyration, seed=2)
+compact = mdvae.minimize(model, mdvae.observables.radius_of_gyration, n_starts=32, n_steps=150, seed=2)
 print(compact)
 if compact.found:
     compact.trajectory.save(str(folder / "compact.pdb"))

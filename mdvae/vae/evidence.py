@@ -47,21 +47,23 @@ class LogLikelihood:
     elbo: PerExample
     estimate: PerExample
     standard_error: PerExample
+    effective: PerExample
     from_prior: PerExample
     from_prior_error: PerExample
+    from_prior_effective: PerExample
 
     def __str__(self) -> str:
         rows = {
-            "evidence lower bound": (self.elbo, None),
-            "importance sampling": (self.estimate, self.standard_error),
-            "sampling from the prior": (self.from_prior, self.from_prior_error),
+            "importance sampling": (self.estimate, self.standard_error, self.effective),
+            "sampling from the prior": (self.from_prior, self.from_prior_error, self.from_prior_effective),
         }
-        lines = [
-            f"log-likelihood, nats a frame, {self.n_samples} latent points each, mean over {len(self.elbo)} frames"
-        ]
-        for name, (values, errors) in rows.items():
-            error = "" if errors is None else f" ± {_error_of_mean(errors):.3f}"
-            lines.append(f"  {name:<24} {values.mean():.3f}{error}")
+        n = len(self.elbo)
+        lines = [f"log-likelihood, nats an example, {self.n_samples} latent points each, mean over {n} examples"]
+        lines.append(f"  {'evidence lower bound':<24}{self.elbo.mean():12.3f}")
+        for name, (values, errors, effective) in rows.items():
+            enough = np.median(effective) >= _ENOUGH
+            error = f" ± {_error_of_mean(errors):.3f}" if enough else ", too small: a few points say it all"
+            lines.append(f"  {name:<24}{values.mean():12.3f}{error} ({np.median(effective):.1f} effective points)")
         return "\n".join(lines)
 
 

@@ -64,9 +64,7 @@ def discrete(seed, **settings):
     init, draw, sample = keys_of(seed, 3)
     prior = settings.pop("prior", None)
     if prior is not None:
-        prior = named_prior(
-            prior, 1, n_components=32, pseudo_inputs=jnp.eye(32), unit=jnp.ones(()), key=jax.random.fold_in(init, 1)
-        )
+        prior = named_prior(prior, 1, key=jax.random.fold_in(init, 1))
     vae = build_vae(x, 1, likelihood=Categorical(), prior=prior, hidden=(128, 128), key=init)
     trained = train_vae(vae, x, seed=seed, progress=False, **settings)
     vae = trained.vae
@@ -217,7 +215,7 @@ ROWS = {
     "discrete": {
         "beta 1, standard normal prior": lambda seed: discrete(seed, beta=1.0, epochs=400),
         "beta 0.2, standard normal prior": lambda seed: discrete(seed, beta=0.2, epochs=400),
-        "beta 0.2, VampPrior": lambda seed: discrete(seed, beta=0.2, epochs=400, prior="vamp"),
+        "beta 0.2, flow": lambda seed: discrete(seed, beta=0.2, epochs=400, prior="flow"),
     },
     "regression": {
         "standard normal prior": lambda seed: regression(seed, None),

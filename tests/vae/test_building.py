@@ -200,7 +200,6 @@ def test_pseudo_inputs_start_as_the_examples_they_are_given():
 REFUSED = {
     "numbers for classes": (np.arange(40.0).reshape(20, 2), {"likelihood": Categorical()}, "needs one-hot examples"),
     "labels for classes": (np.ones((20, 1)), {"likelihood": Categorical()}, "needs one-hot examples"),
-    "no vectors": (np.ones(20), {}, "expected examples"),
     "posterior": (np.ones((20, 2)), {"posterior": "Full"}, "covariance='Full' is not known"),
 }
 
@@ -208,11 +207,11 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_mistakes_are_refused(case):
     x, options, words = REFUSED[case]
-    with pytest.raises((ValueError, TypeError), match=words if x.ndim == 2 else ""):
+    with pytest.raises(ValueError, match=words):
         build_vae(x.astype(np.float32), 1, hidden=(4,), key=jax.random.key(0), **options)
 
 
 @pytest.mark.parametrize("name", ["mixture", "vamp", "horseshoe"])
 def test_priors_that_lack_something_are_refused(name):
-    with pytest.raises(ValueError, match="needs|is not known"):
+    with pytest.raises(ValueError, match=r"needs|is not known"):
         named_prior(name, 2, key=jax.random.key(0))

@@ -190,10 +190,10 @@ def test_examples_come_in_any_number_and_in_blocks(key, monkeypatch):
 
 
 def test_it_says_what_was_found(key):
-    found = log_likelihood(linear_vae(stretch=1.6), data(9), 10, key=key)
+    found = log_likelihood(linear_vae(stretch=1.6), data(9), 100, key=key)
     error = np.sqrt(np.sum(found.standard_error**2)) / 9
     text = str(found)
-    assert "nats a frame, 10 latent points each, mean over 9 frames" in text
+    assert "nats an example, 100 latent points each, mean over 9 examples" in text
     assert f"{found.estimate.mean():.3f} ± {error:.3f}" in text
     assert f"{found.elbo.mean():.3f}\n" in text
 

@@ -53,7 +53,7 @@ panels[1].plot(x, decoded, ".", markersize=2, color=BLUE)
 panels[1].plot(bins, bins, color=BLACK, linewidth=0.6)
 label_axes(panels[1], "x", "Decoded mean")
 panels[2].hist(z[:, 0], np.linspace(-4, 4, 80), density=True, color=GRAY, alpha=0.5)
-label_axes(panels[2], "z", "Density: encoded data (gray), priors")
+label_axes(panels[2], "z (encoded data, priors)", "Density")
 
 folder = Path(tempfile.mkdtemp())
 mdvae.plots.save_figure(figure, folder / "regression.png")

@@ -27,9 +27,11 @@ from mdvae.vae.vae import VAE
 # Share of a dimension's spread that comes from its posterior means, below which it is dead: with a standard normal
 # prior the usual bound on their variance (doi:10.48550/arXiv.1509.00519, section 5.2).
 _ACTIVE = 0.01
-# Nats. Below, z says nothing to speak of; above, samples of the prior show that they are not from the encoded data: at
-# 0.1 nats up to a fifth of them would have to be others (Pinsker's inequality).
-_COLLAPSED, _FAR = 0.1, 0.1
+# Nats. Below, z says nothing to speak of: it does not narrow x down to four fifths of what there is.
+_COLLAPSED = 0.2
+# Nats. Above, samples of the prior show that they are not from the encoded data: at 0.1 nats up to a fifth of them
+# would have to be others (Pinsker's inequality).
+_FAR = 0.1
 # Examples that stand for all: the mutual information takes their square.
 _MOST = 2048
 _PRIOR_SAMPLES = 8192
@@ -86,7 +88,7 @@ class Diagnostics:
 
     @property
     def collapsed(self) -> bool:
-        """Whether z says nothing about x."""
+        """Whether z says next to nothing about x."""
         return self.mutual_information_most < _COLLAPSED
 
     @property
@@ -96,8 +98,8 @@ class Diagnostics:
         dead = [str(i + 1) for i in np.flatnonzero(~self.active)]
         if self.collapsed:
             found.append(
-                f"The posterior has collapsed: z says nothing about x ({self.mutual_information_most:.2f} nats), and "
-                "what is decoded does not depend on it. Try a smaller beta, warmup_epochs, n_cycles or free_bits."
+                f"The posterior has collapsed: z says next to nothing about x ({self.mutual_information_most:.2f} nats), "
+                "and what is decoded hardly depends on it. Try a smaller beta, warmup_epochs, n_cycles or free_bits."
             )
         elif dead and self.active.any():
             several = "s" if len(dead) > 1 else ""

@@ -98,8 +98,9 @@ class Diagnostics:
         dead = [str(i + 1) for i in np.flatnonzero(~self.active)]
         if self.collapsed:
             found.append(
-                f"The posterior has collapsed: z says next to nothing about x ({self.mutual_information_most:.2f} nats), "
-                "and what is decoded hardly depends on it. Try a smaller beta, warmup_epochs, n_cycles or free_bits."
+                "The posterior has collapsed: z says next to nothing about x "
+                f"({self.mutual_information_most:.2f} nats), and what is decoded hardly depends on it. "
+                "Try a smaller beta, warmup_epochs, n_cycles or free_bits."
             )
         elif dead and self.active.any():
             several = "s" if len(dead) > 1 else ""

@@ -123,6 +123,16 @@ def test_an_epoch_is_compiled_once():
 # -- one seed, one model
 
 
+def test_the_optimizer_counts_on_from_epoch_to_epoch():
+    """A learning rate that ends with the first epoch moves nothing in the second, which is no first one again."""
+    once = optax.sgd(lambda count: jnp.where(count < N_STEPS, 1e-2, 0.0))
+    _, history = fit(optimizer=once, objective=lambda step: NegativeELBO(BETA), n_epochs=3)
+    losses = history.terms["validation_loss"]
+    assert losses[0] == losses[1] == losses[2]
+    _, always = fit(optimizer=optax.sgd(1e-2), objective=lambda step: NegativeELBO(BETA), n_epochs=3)
+    assert len(set(always.terms["validation_loss"])) == 3
+
+
 def test_the_same_key_gives_the_same_parameters_bit_for_bit():
     vae, history = fit()
     assert same(vae, usual()[0])

@@ -128,7 +128,7 @@ class FullNormal(AbstractNormal):
     def factor(self) -> Float[Array, "n n"]:
         """Lower triangular."""
         n = len(self.mean)
-        unit = jnp.eye(n, dtype=self.mean.dtype).at[np.tril_indices(n, -1)].set(self.lower)
+        unit = jnp.eye(n, dtype=self.lower.dtype).at[np.tril_indices(n, -1)].set(self.lower)
         return jnp.exp(self.log_std)[:, None] * unit
 
     def log_det_factor(self) -> Scalar:

@@ -172,7 +172,7 @@ def test_classes_come_as_often_as_stated(case, key):
     probabilities = softmax(np.asarray(LOGITS[case]))
     np.testing.assert_allclose(Categorical().mean(logits), probabilities, atol=1e-6)
     samples = np.asarray(jax.vmap(lambda k: Categorical().sample(logits, k))(jax.random.split(key, n)))
-    assert samples.dtype == np.float32
+    assert samples.dtype == logits.dtype
     np.testing.assert_array_equal(np.unique(samples), [0.0, 1.0][-len(np.unique(samples)) :])
     np.testing.assert_array_equal(samples.sum(axis=1), 1)
     error = np.sqrt(probabilities * (1 - probabilities) / n)

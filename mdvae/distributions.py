@@ -242,7 +242,7 @@ def _solved(factor: Float[Array, "n n"], right: Float[Array, " n"]) -> Float[Arr
     def row(i, x):
         return x.at[i].set((right[i] - factor[i] @ x) / factor[i, i])
 
-    return jax.lax.fori_loop(0, len(right), row, jnp.zeros_like(right))
+    return jax.lax.fori_loop(0, len(right), row, jnp.zeros(right.shape, jnp.result_type(factor, right)))
 
 
 class LowRankNormal(eqx.Module):

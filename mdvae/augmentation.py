@@ -8,7 +8,7 @@ images of chiral ones, chains read backwards that have a direction.
 import abc
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -152,19 +152,29 @@ class Several(AbstractAugmentation):
         return frame
 
 
-def check_augmentation(names: Sequence[str]) -> None:
+def check_augmentation(names: Iterable[str] | None) -> tuple[str, ...]:
     """Refuse words that `augmentation` does not know, before there is any system to ask about.
 
     Parameters
     ----------
-    names : sequence of str
+    names : iterable of str, or None
+
+    Returns
+    -------
+    tuple of str
+        The words; none for None.
 
     Raises
     ------
     ValueError, TypeError
         For a word that is unknown or comes twice, and for numbers that are missing, out of range or out of place.
     """
-    _parsed(names)
+    # One word alone would pass as its letters.
+    words = tuple(names or ())
+    if isinstance(names, str) or not all(isinstance(word, str) for word in words):
+        raise TypeError(f"augment must be a list of words such as ['mirror', 'noise=0.005'], got {names!r}")
+    _parsed(words)
+    return words
 
 
 def augmentation(
@@ -196,7 +206,7 @@ def augmentation(
         From `check_augmentation`; for ``"mirror"`` where the molecule is chiral; and for ``"reversal"`` where the chain
         does not read the same from both ends.
     """
-    words = _parsed(names)
+    words = _parsed(check_augmentation(names))
     parts: list[AbstractAugmentation] = []
     if "mirror" in words:
         order = None if words["mirror"] == "chiral" else _mirror_order(system, geometry)
@@ -248,8 +258,6 @@ def chiral_centers(system: System, geometry: LocalGeometry) -> list[str]:
 
 def _parsed(names: Sequence[str]) -> dict[str, Any]:
     """What each word asks for: a number, or what stands behind its equals sign."""
-    if isinstance(names, str) or not all(isinstance(word, str) for word in names):
-        raise TypeError(f"augment must be a list of words such as ['mirror', 'noise=0.005'], got {names!r}")
     found: dict[str, Any] = {}
     for word in names:
         name, _, value = word.partition("=")

@@ -264,7 +264,7 @@ def fit(
             free_bits=free_bits,
             importance_samples=importance_samples,
             strain_weight=strain_weight,
-            augment=augment or (),
+            augment=augment,
             validation_fraction=validation_fraction,
             patience=patience,
             seed=seed,

@@ -73,7 +73,7 @@ def fit(
     free_bits: Number = 0.0,
     importance_samples: Whole = 1,
     strain_weight: Number = 0.0,
-    augment: Sequence[str] = (),
+    augment: Iterable[str] | None = None,
     validation_fraction: Number = 0.1,
     patience: Whole | None = None,
     seed: Whole = 0,
@@ -126,7 +126,7 @@ validation_fraction, patience
     schedule |= {"warmup_epochs": warmup_epochs, "n_cycles": n_cycles, "free_bits": free_bits}
     schedule |= {"importance_samples": importance_samples}
     schedule |= {"validation_fraction": validation_fraction, "patience": patience}
-    besides = {"strain_weight": strain_weight, "augment": augment}
+    besides = {"strain_weight": strain_weight, "augment": check_augmentation(augment)}
     # A misspelled option should not cost the reading of a long file: ask for what does not depend on it first.
     if figures is not None:
         Path(figures).mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,6 @@ validation_fraction, patience
     Spec(n_atoms=10**9, dim=3, alignment=alignment, **shape)
     Settings(**schedule)
     check_not_negative("strain_weight", strain_weight)
-    check_augmentation(augment)
     with _counting(progress) as count:
         frames = read(
             source,

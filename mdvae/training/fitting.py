@@ -86,9 +86,7 @@ def train(
     chosen = settings_from(settings)
     check_not_negative("strain_weight", strain_weight)
     check_density(model.vae, chosen)
-    # One word alone would pass as its letters.
-    augment = augment if isinstance(augment, str) else tuple(augment or ())
-    check_augmentation(augment)
+    augment = check_augmentation(augment)
     if not model.representation.keeps_pose and any(word.startswith("rotation") for word in augment):
         raise ValueError(
             "augment 'rotation' does nothing to internal coordinates, which no rotation changes; leave it out"
@@ -131,8 +129,9 @@ def train(
     model = dataclasses.replace(
         model, vae=vae, data=remember(frames, geometry), history=history, settings=model.settings | record
     )
-    chosen_rows = training[evenly(len(training))]
-    return diagnosed(model, frames.coordinates[chosen_rows], frames.coordinates[validation], key)
+    # All of them again would be another copy of the data.
+    few = training[evenly(len(training))]
+    return diagnosed(model, frames.coordinates[few], frames.coordinates[validation], key)
 
 
 def diagnosed(model: Model, training: Coordinates, held_out: HeldOut | None, key: Key) -> Model:
@@ -150,7 +149,7 @@ def diagnosed(model: Model, training: Coordinates, held_out: HeldOut | None, key
     try:
         found = diagnose(
             model.vae,
-            _features(model, training[evenly(len(training))]),
+            _features(model, training),
             reconstruction=_reconstruction(model, training, held_out),
             key=jax.random.fold_in(key, 2**31),
         )

@@ -194,9 +194,10 @@ def _check_finite(record: Mapping[str, float], before: list[dict[str, float]]) -
     side = "validation_" if np.isfinite(record["loss"]) else ""
     last = f"the last finite one was {before[-1][side + 'loss']:.4g}" if before else "no epoch had a finite one"
     parts = [f"{_WORDS[name]} {record[side + name]:.4g}" for name in _WORDS if side + name in record]
+    inside = f" ({', '.join(parts)})" if parts else ""
     raise FloatingPointError(
-        f"the {side.replace('_', ' ')}loss became {record[side + 'loss']} in epoch {len(before) + 1} "
-        f"({', '.join(parts)}); {last}. "
+        f"the {side.replace('_', ' ')}loss became {record[side + 'loss']} in epoch {len(before) + 1}"
+        f"{inside}; {last}. "
         "Try a smaller learning_rate (a third of it), a longer warm-up, or look for outliers in the trajectory"
     )
 

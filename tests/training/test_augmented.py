@@ -6,20 +6,11 @@ import pytest
 
 import mdvae
 from mdvae.augmentation import augmentation
-from mdvae.training import loop
 from mdvae.training.fitting import _Augmented
 
 
-def test_held_out_frames_are_judged_as_they_are(frames, monkeypatch):
+def test_held_out_frames_are_judged_as_they_are(frames):
     """An augmentation that would turn every frame into nonsense is only ever seen by training frames."""
-    seen = {}
-    optimize = loop.optimize
-
-    def watched(module, features, training, validation, **settings):
-        seen.update(features=np.asarray(features), validation=validation, augment=settings["augment"])
-        return optimize(module, features, training, validation, **settings)
-
-    monkeypatch.setattr("mdvae.training.descent.optimize", watched)
     model = mdvae.build(frames, hidden=(8,), seed=0)
     with_noise = mdvae.train(model, frames, epochs=1, augment=["noise=100"], learning_rate=1e-12, progress=False)
     plain = mdvae.train(model, frames, epochs=1, learning_rate=1e-12, progress=False)
@@ -29,11 +20,10 @@ def test_held_out_frames_are_judged_as_they_are(frames, monkeypatch):
     assert with_noise.settings["augment"] == ["noise=100"]
 
 
-def test_a_mirrored_and_reversed_chain_is_learned_in_all_its_forms(frames, chain):
-    """Held-out error of the mirror images of all frames, which one model has been told of and the other has not."""
+def test_mirror_images_are_learned_where_they_are_told_of(frames):
+    """Error of the mirror images of all frames, which one model has seen and the other has not."""
     half = frames.coordinates[::2]
     source = mdvae.read(np.ascontiguousarray(half), length_unit="reduced")
-    # A pose in which frames and their mirror images differ: reversal and mirror go through the alignment again.
     options = {"epochs": 150, "batch_size": 32, "learning_rate": 3e-3, "seed": 0, "progress": False}
     mirrored = source.coordinates * np.array([1, -1], np.float32)
     errors = []
@@ -63,3 +53,27 @@ def test_augmented_features_are_those_of_the_augmented_frame(frames, representat
 def test_words_are_checked_before_reading():
     with pytest.raises(ValueError, match="mirrors"):
         mdvae.fit("does-not-exist.xtc", augment=["mirrors"])
+
+
+def test_no_words_are_no_augmentation(frames):
+    model = mdvae.build(frames, hidden=(8,), seed=0)
+    for words in (None, [], iter(())):
+        assert mdvae.train(model, frames, epochs=1, augment=words, progress=False).settings["augment"] == []
+
+
+def test_ctrl_c_after_training_keeps_what_was_trained(frames, monkeypatch):
+    """And says nothing about it, rather than what was true of another model."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    model = mdvae.train(mdvae.build(frames, hidden=(8,), seed=0), frames, epochs=1, progress=False)
+    monkeypatch.setattr("mdvae.training.fitting.diagnose", interrupt)
+    monkeypatch.setattr("mdvae.training.vectors.diagnose", interrupt)
+    again = mdvae.train(model, frames, epochs=1, progress=False)
+    assert again.history is not model.history
+    assert again.diagnostics is None
+    x = frames.coordinates.reshape(len(frames.coordinates), -1)
+    vectors = mdvae.train_vae(model.vae, x, epochs=1, progress=False)
+    assert vectors.diagnostics is None
+    assert vectors.history.n_epochs == 1

@@ -52,8 +52,7 @@ def trajectory_movie(
     z
         Their latent coordinates, shape (n_frames, latent_dim).
     path
-        Where to; the ending chooses the format: .gif, or .mp4 where ffmpeg is installed. 200 frames of twelve atoms
-        make a GIF of about 2 MB.
+        Where to, a .gif: 200 frames of twelve atoms are about 2 MB.
     bonds
         Pairs of atoms, shape (n_bonds, 2).
     unit
@@ -71,8 +70,8 @@ def trajectory_movie(
     Raises
     ------
     ValueError
-        For no frames at all, frames or points that do not belong together, another ending or no ffmpeg, and a number of
-        frames per second out of its range.
+        For no frames at all, frames or points that do not belong together, another ending, and a number of frames per
+        second out of its range.
     OSError
         If the folder does not exist or cannot be written to, or the path is a folder.
     """
@@ -156,16 +155,14 @@ def _show_all(ax: Axes, page: Float[np.ndarray, "n 2"], radius: float) -> None:
 
 
 def _writer(target: Path, frames_per_second: Number) -> Any:
-    from matplotlib.animation import FFMpegWriter, PillowWriter
+    from matplotlib.animation import PillowWriter
 
     if not (math.isfinite(frames_per_second) and 0 < frames_per_second <= _FASTEST):
         raise ValueError(f"frames_per_second must be above 0 and at most {_FASTEST:g}, got {frames_per_second}")
-    writers: dict[str, Any] = {".gif": PillowWriter, ".mp4": FFMpegWriter}
-    writer = writers.get(target.suffix.lower())
-    if writer is None:
-        raise ValueError(f"cannot write a movie to '{target}': the name must end in .gif or .mp4")
-    if not writer.isAvailable():
-        raise ValueError(f"cannot write '{target}': .mp4 needs ffmpeg, which is not installed; name a .gif instead")
+    if target.suffix.lower() != ".gif":
+        raise ValueError(f"cannot write a movie to '{target}': the name must end in .gif")
+    # Its hints want whole numbers; the file format does not.
+    writer: Any = PillowWriter
     return writer(fps=frames_per_second)
 
 

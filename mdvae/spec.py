@@ -15,8 +15,9 @@ PRIORS = ("standard_normal", "mixture", "vamp", "flow")
 ACTIVATIONS = ("silu", "tanh", "softplus", "gelu")
 # Shared displacements of a low-rank Gaussian, where none are asked for; CONTRIBUTING has the comparison.
 _RANK = 16
-# Components of a learned prior, where no number is given.
-_COMPONENTS = 32
+# Priors of several components, and how many these are where no number is given.
+MIXTURES = ("mixture", "vamp")
+COMPONENTS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,13 +181,13 @@ class Spec:
             raise ValueError(f"rank={rank} is larger than the number of features, {self.n_features}")
 
     def _check_components(self) -> None:
-        if self.prior not in ("mixture", "vamp"):
+        if self.prior not in MIXTURES:
             if self.n_components is not None:
                 raise ValueError(
                     f"n_components={self.n_components} belongs to prior='mixture' or 'vamp', got {self.prior!r}"
                 )
             return
-        count = _COMPONENTS if self.n_components is None else _whole("n_components", self.n_components)
+        count = COMPONENTS if self.n_components is None else _whole("n_components", self.n_components)
         object.__setattr__(self, "n_components", count)
         _check_count("n_components", count)
 

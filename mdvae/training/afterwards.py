@@ -26,7 +26,7 @@ from mdvae._types import Features, Key, Latent, Scalar, Whole
 from mdvae.distributions import AbstractNormal
 from mdvae.model import Model
 from mdvae.networks import AbstractEncoder
-from mdvae.spec import PRIORS, Spec
+from mdvae.spec import COMPONENTS, MIXTURES, PRIORS, Spec
 from mdvae.training.descent import descend
 from mdvae.training.fitting import diagnosed
 from mdvae.training.settings import settings_from
@@ -43,8 +43,6 @@ from mdvae.vae import (
     VampPrior,
 )
 
-_COMPONENTS = 32
-_MIXTURES = ("mixture", "vamp")
 _SETTINGS = {"learning_rate": 3e-3, "validation_fraction": 0.2}
 _KNOWN = ("epochs", "batch_size", "learning_rate", "validation_fraction", "patience")
 # Clusters found in this many encoded examples are where a mixture starts.
@@ -233,8 +231,8 @@ def fit_vae_prior(
     chosen = settings_from(_SETTINGS | settings)
     training, validation = split_blocks([len(x)], float(chosen.validation_fraction))
     count = 0
-    if prior in _MIXTURES:
-        count = check_components(_COMPONENTS if n_components is None else n_components, len(training))
+    if prior in MIXTURES:
+        count = check_components(COMPONENTS if n_components is None else n_components, len(training))
     elif n_components is not None:
         raise ValueError(f"n_components={n_components} belongs to prior='mixture' or 'vamp', got {prior!r}")
     parts = [posterior for _, posterior in in_chunks(vae.encoder, np.asarray(x, np.float32))]

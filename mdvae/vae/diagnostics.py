@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.special import digamma
 
 from mdvae._types import Key
-from mdvae.distributions import AbstractNormal, DiagonalNormal, closed_kl_divergence, kl_by_component
+from mdvae.distributions import AbstractNormal, DiagonalNormal, kl_at_sample, kl_by_component
 from mdvae.vae.likelihoods import Categorical
 from mdvae.vae.vae import VAE
 
@@ -279,9 +279,7 @@ def _measured(vae: VAE, x: Float[Array, "n n_features"], key: Key) -> tuple[Arra
         by_itself = DiagonalNormal(posterior.mean, 0.5 * jnp.log(jnp.diag(posterior.covariance())))
         by_dimension = kl_by_component(by_itself, alike)
         bounds = log_posterior - log_aggregate, log_posterior - others
-        closed = closed_kl_divergence(posterior, prior)
-        kl = log_posterior - prior.log_prob(z) if closed is None else closed
-        return kl, by_dimension, *bounds, z
+        return kl_at_sample(posterior, prior, z, log_posterior), by_dimension, *bounds, z
 
     inputs = jnp.arange(len(x)), posteriors, jax.random.split(key, len(x))
     kl, by_dimension, least, most, z = jax.lax.map(one, inputs, batch_size=64)

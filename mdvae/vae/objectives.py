@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdvae._types import Features, Key, Latent, Scalar
-from mdvae.distributions import AbstractNormal, DiagonalNormal, closed_kl_divergence, kl_by_component
+from mdvae.distributions import AbstractNormal, DiagonalNormal, kl_at_sample, kl_by_component
 from mdvae.vae.vae import VAE
 
 Batch = Float[Array, "n_batch n_features"]
@@ -73,8 +73,7 @@ def _kl_parts(posterior: AbstractNormal, prior: Any, z: Latent, log_posterior: S
     """KL by dimension where dimensions are independent, else in one part."""
     if isinstance(posterior, DiagonalNormal) and isinstance(prior, DiagonalNormal):
         return kl_by_component(posterior, prior)
-    closed = closed_kl_divergence(posterior, prior)
-    return jnp.reshape(log_posterior - prior.log_prob(z) if closed is None else closed, (1,))
+    return jnp.reshape(kl_at_sample(posterior, prior, z, log_posterior), (1,))
 
 
 class ImportanceWeighted(AbstractObjective):

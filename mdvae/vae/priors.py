@@ -1,7 +1,7 @@
 """Where latent points come from before any data are seen: given, or learned with the rest of the model.
 
 A prior that is learned meets the encoded data half-way, so that points drawn from it are where the decoder knows its
-way (the gap between the two is what `mdvae.vae.diagnostics` calls the marginal KL).
+way (the gap between the two is what `mdvae.vae.diagnostics` calls the mismatch).
 """
 
 import abc

@@ -13,6 +13,7 @@ hexane, which is made on the spot. One line a model, then the mean over seeds; o
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import time
@@ -35,6 +36,7 @@ DATA = Path(os.environ.get("MDVAE_DATA", Path(__file__).parents[3] / "shared" / 
 N_GENERATED = 10_000
 COLUMNS = ("bonds", "clash", "center", "omega", "valid")
 N_NEAREST = 1000
+SPEC = {field.name for field in dataclasses.fields(mdvae.Spec)}
 
 
 def heavy(trajectory):
@@ -126,9 +128,7 @@ def marginals(frames, ends):
 def measure(train, test, clash, latent_dim, seed, options):
     unit = "reduced" if isinstance(train[0], np.ndarray) and train[0].shape[-1] == 2 else None
     frames = mdvae.read(train, length_unit=unit)
-    build = {
-        k: v for k, v in options.items() if k in {"hidden", "likelihood", "width", "rank", "representation", "residual"}
-    }
+    build = {k: v for k, v in options.items() if k in SPEC}
     model = mdvae.build(frames, latent_dim=latent_dim, seed=seed, **build)
     started = time.perf_counter()
     rest = {k: v for k, v in options.items() if k not in build and k != "noise"}

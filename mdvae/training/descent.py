@@ -16,6 +16,9 @@ from mdvae.training.schedules import learning_rate_schedule
 from mdvae.training.settings import Plan
 from mdvae.vae import AbstractObjective
 
+# Its steps are as long as they are; the learning rate comes from a schedule.
+_ADAM = optax.adam(1.0)
+
 
 def descend(
     module: Module,
@@ -60,13 +63,14 @@ def descend(
             validation=validation,
             batch_size=plan.batch_size,
             key=key,
+            objective=objective,
+            optimizer=_ADAM,
             augment=augment,
             progress=bar,
         )
         module, history = loop(
             module,
-            objective=objective,
-            optimizer=optax.adam(schedule),
+            learning_rate=schedule,
             n_epochs=plan.epochs,
             patience=plan.patience,
             settled=plan.settled,
@@ -77,7 +81,7 @@ def descend(
             # Not faster than training had come to be by itself.
             reached = float(np.asarray(schedule((history.best_epoch + 1) * plan.steps_per_epoch)))
             rate = min(learning_rate / 2, reached)
-            return _cooled(loop, module, history, objective(n_steps), rate, n_cool, plan.steps_per_epoch)
+            return _cooled(loop, module, history, plan, rate, n_cool)
     return module, history
 
 
@@ -85,26 +89,25 @@ def _cooled(
     loop: Callable[..., tuple[Module, History]],
     module: Module,
     history: History,
-    objective: AbstractObjective,
+    plan: Plan,
     learning_rate: float,
     n_epochs: int,
-    steps_per_epoch: int,
 ) -> tuple[Module, History]:
     """Go on from the best epoch with a learning rate that falls to nothing.
 
     Early stopping ends a training while its steps are still large; half as many epochs with ever smaller ones find what
-    they stepped over.
+    they stepped over. Epochs are counted from where the plan ends, so that the objective is the final one.
     """
-    schedule = optax.cosine_decay_schedule(learning_rate, n_epochs * steps_per_epoch, alpha=0.01)
+    first = plan.epochs * plan.steps_per_epoch
+    schedule = optax.cosine_decay_schedule(learning_rate, n_epochs * plan.steps_per_epoch, alpha=0.01)
     total = history.n_epochs + n_epochs
     try:
         cool, more = loop(
             module,
-            objective=lambda step: objective,
-            optimizer=optax.adam(schedule),
+            learning_rate=lambda step: schedule(step - first),
             n_epochs=n_epochs,
             patience=n_epochs,
-            first_epoch=history.n_epochs,
+            first_epoch=plan.epochs,
         )
     except KeyboardInterrupt:
         return module, dataclasses.replace(history, stopped=f"interrupted in epoch {history.n_epochs + 1} of {total}")

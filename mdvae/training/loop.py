@@ -1,9 +1,8 @@
 """The loop, and nothing else."""
 
-import functools
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from mdvae._types import Key
+from mdvae._types import Key, Scalar
 from mdvae.history import History
 from mdvae.vae import AbstractObjective
 
@@ -36,6 +35,7 @@ def optimize(
     batch_size: int,
     patience: int,
     key: Key,
+    learning_rate: optax.Schedule | None = None,
     first_epoch: int = 0,
     settled: int = 0,
     augment: Callable | None = None,
@@ -53,7 +53,8 @@ def optimize(
     features : (n_frames, n_features)
     training, validation : indices of frames
     objective : callable
-        Training step (int) to objective, see `schedules`.
+        Training step (int) to objective, see `schedules`. What else it knows by its arrays, as a PyTree, may change
+        without another compilation.
     optimizer : optax.GradientTransformation
     n_epochs : int
     batch_size : int
@@ -62,9 +63,11 @@ def optimize(
         Epochs without a better validation loss after which training stops.
     key : PRNG key
         The same key gives the same parameters, bit for bit, on the same machine.
+    learning_rate : callable, optional
+        Training step to a factor on what the optimizer makes of the gradient; 1 if left out.
     first_epoch : int
-        Number of the first epoch, where training goes on: no random number is then used twice, and the held-out frames
-        are judged with the same noise as before.
+        Number of the first epoch, where training goes on: steps are counted from there, no random number is used twice,
+        and the held-out frames are judged with the same noise as before.
     settled : int
         Epochs before this one are not judged: the objective is still on its way to the final one, by which the held-out
         frames are judged, and the parameters kept are the latest.
@@ -97,19 +100,21 @@ def optimize(
     # Donated buffers are overwritten; the caller's parameters must survive.
     params, static = eqx.partition(jax.tree.map(_copied, module), eqx.is_inexact_array)
     state = optimizer.init(params)
-    run_epoch = _compiled_epoch(static, objective, optimizer, augment, n_steps, batch_size)
-    final = objective(n_epochs * n_steps)
-    validate = _compiled_validation(static, final, len(validation))
+    fixed = _Fixed(static, objective, optimizer, augment, batch_size, data, rows)
+    final = objective((first_epoch + n_epochs) * n_steps)
     validation_key = jax.random.fold_in(key, 0)
+    factors = jax.jit(learning_rate or jnp.ones_like)
 
     best_epoch, best_params = 0, params
     records: list[dict[str, float]] = []
     stopped = f"all {n_epochs} epochs done"
     try:
         for epoch in range(n_epochs):
-            epoch_key = jax.random.fold_in(key, first_epoch + epoch + 1)
-            params, state, terms = run_epoch(params, state, data, rows, epoch * n_steps, epoch_key)
-            judged = validate(params, data, held_out, validation_key)
+            number = first_epoch + epoch
+            steps = number * n_steps + jnp.arange(n_steps)
+            epoch_key = jax.random.fold_in(key, number + 1)
+            params, state, terms = _epoch(fixed, params, state, steps, factors(steps).astype(jnp.float32), epoch_key)
+            judged = _validate(final, params, static, data, held_out, validation_key)
             record = {name: float(value) for name, value in terms.items()}
             record |= {f"validation_{name}": float(value) for name, value in judged.items() if name != "beta"}
             _check_finite(record, records)
@@ -132,60 +137,66 @@ def optimize(
     return eqx.combine(best_params, static), history
 
 
-def _compiled_epoch(static, objective, optimizer, augment, n_steps: int, batch_size: int) -> Callable:
+class _Fixed(NamedTuple):
+    """What is the same in every epoch."""
+
+    static: Any
+    objective: Callable[..., AbstractObjective]
+    optimizer: optax.GradientTransformation
+    augment: Callable | None
+    batch_size: int
+    data: Array
+    rows: Array
+
+
+# Of the module, not of a run: another run of the same shapes, the cool-down for one, compiles nothing.
+@eqx.filter_jit(donate="all-except-first")
+def _epoch(fixed: _Fixed, params, state, steps, factors, key) -> tuple[Any, Any, dict[str, Scalar]]:
     """One epoch: shuffle, then a scan of gradient steps; parameters and optimizer state are donated."""
+    shuffle_key, noise_key = jax.random.split(key)
+    shuffled = jax.random.permutation(shuffle_key, fixed.rows)[: len(steps) * fixed.batch_size]
 
     def loss(params, step, batch, key):
-        return objective(step)(eqx.combine(params, static), batch, key)
+        return fixed.objective(step)(eqx.combine(params, fixed.static), batch, key)
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def run(params, state, data, rows, first_step, key):
-        shuffle_key, noise_key = jax.random.split(key)
-        order = jax.random.permutation(shuffle_key, rows)[: n_steps * batch_size].reshape(n_steps, batch_size)
+    def one(carry, inputs):
+        params, state = carry
+        i, step, factor, batch_rows = inputs
+        key = jax.random.fold_in(noise_key, i)
+        batch = fixed.data[batch_rows]
+        if fixed.augment is not None:
+            key, own_key = jax.random.split(key)
+            batch = jax.vmap(fixed.augment)(batch, jax.random.split(own_key, fixed.batch_size))
+        (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(params, step, batch, key)
+        updates, state = fixed.optimizer.update(grads, state, params)
+        updates = jax.tree.map(lambda update: factor * update, updates)
+        return (optax.apply_updates(params, updates), state), {"loss": value, **terms}
 
-        def step(carry, inputs):
-            params, state = carry
-            i, batch_rows = inputs
-            gradient = jax.value_and_grad(loss, has_aux=True)
-            key = jax.random.fold_in(noise_key, i)
-            batch = data[batch_rows]
-            if augment is not None:
-                key, own_key = jax.random.split(key)
-                batch = jax.vmap(augment)(batch, jax.random.split(own_key, batch_size))
-            (value, terms), grads = gradient(params, first_step + i, batch, key)
-            updates, state = optimizer.update(grads, state, params)
-            return (optax.apply_updates(params, updates), state), {"loss": value, **terms}
-
-        (params, state), terms = jax.lax.scan(step, (params, state), (jnp.arange(n_steps), order))
-        return params, state, jax.tree.map(jnp.mean, terms)
-
-    return run
+    inputs = jnp.arange(len(steps)), steps, factors, shuffled.reshape(len(steps), fixed.batch_size)
+    (params, state), terms = jax.lax.scan(one, (params, state), inputs)
+    return params, state, jax.tree.map(jnp.mean, terms)
 
 
-def _compiled_validation(static, objective: AbstractObjective, n_frames: int) -> Callable:
+@eqx.filter_jit
+def _validate(objective: AbstractObjective, params, static, data, rows, key) -> dict[str, Scalar]:
     """Mean terms over the held-out frames: whole batches in a scan, then what is left over."""
+    module, n_frames = eqx.combine(params, static), len(rows)
     n_batches, rest = divmod(n_frames, _VALIDATION_BATCH)
     whole = n_batches * _VALIDATION_BATCH
 
-    @jax.jit
-    def validate(params, data, rows, key):
-        module = eqx.combine(params, static)
+    def judge(batch_rows, key):
+        value, terms = objective(module, data[batch_rows], key)
+        return {"loss": value, **terms}
 
-        def judge(batch_rows, key):
-            value, terms = objective(module, data[batch_rows], key)
-            return {"loss": value, **terms}
-
-        totals = []
-        if n_batches:
-            inputs = rows[:whole].reshape(n_batches, _VALIDATION_BATCH), jax.random.split(key, n_batches)
-            _, terms = jax.lax.scan(lambda _, x: (None, judge(*x)), None, inputs)
-            totals.append(jax.tree.map(lambda t: jnp.mean(t) * (whole / n_frames), terms))
-        if rest:
-            terms = judge(rows[whole:], jax.random.fold_in(key, n_batches))
-            totals.append(jax.tree.map(lambda t: t * (rest / n_frames), terms))
-        return jax.tree.map(lambda *parts: sum(parts), *totals)
-
-    return validate
+    totals = []
+    if n_batches:
+        inputs = rows[:whole].reshape(n_batches, _VALIDATION_BATCH), jax.random.split(key, n_batches)
+        _, terms = jax.lax.scan(lambda _, x: (None, judge(*x)), None, inputs)
+        totals.append(jax.tree.map(lambda t: jnp.mean(t) * (whole / n_frames), terms))
+    if rest:
+        terms = judge(rows[whole:], jax.random.fold_in(key, n_batches))
+        totals.append(jax.tree.map(lambda t: t * (rest / n_frames), terms))
+    return jax.tree.map(lambda *parts: sum(parts), *totals)
 
 
 def _check_finite(record: Mapping[str, float], before: list[dict[str, float]]) -> None:

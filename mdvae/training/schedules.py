@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import optax
+from jax.tree_util import Partial
 
 from mdvae._types import Scalar
-from mdvae.vae import AbstractObjective, Penalized
+from mdvae.vae import AbstractObjective, NegativeELBO, Penalized
 
 Schedule = Callable[..., Scalar]
 
@@ -23,7 +24,11 @@ def warmup(peak: float, n_steps: int) -> Schedule:
     n_steps : int
         Length of the rise; 0 for none.
     """
-    return lambda step: jnp.asarray(peak * jnp.clip((step + 1) / max(n_steps, 1), 0.0, 1.0), jnp.float32)
+    return Partial(_rise, jnp.asarray(peak, jnp.float32), jnp.asarray(max(n_steps, 1), jnp.float32))
+
+
+def _rise(peak, n_steps, step) -> Scalar:
+    return (peak * jnp.clip((step + 1) / n_steps, 0.0, 1.0)).astype(jnp.float32)
 
 
 def cyclical(peak: float, n_steps: int, n_cycles: int) -> Schedule:
@@ -38,13 +43,30 @@ def cyclical(peak: float, n_steps: int, n_cycles: int) -> Schedule:
         Of all cycles together; from then on the number is at its peak.
     n_cycles : int
     """
+    return Partial(_rise_again, jnp.asarray(peak, jnp.float32), jnp.asarray(n_steps), jnp.asarray(n_cycles))
+
+
+def _rise_again(peak, n_steps, n_cycles, step) -> Scalar:
     length = n_steps / n_cycles
+    share = jnp.where(step < n_steps, (step % length + 1) / length, 1.0)
+    return (peak * jnp.clip(2 * share, 0.0, 1.0)).astype(jnp.float32)
 
-    def schedule(step):
-        share = jnp.where(step < n_steps, (step % length + 1) / length, 1.0)
-        return jnp.asarray(peak * jnp.clip(2 * share, 0.0, 1.0), jnp.float32)
 
-    return schedule
+def elbo_by_step(beta: Schedule, free_bits: float) -> Callable[..., AbstractObjective]:
+    """Negative ELBO by training step.
+
+    Parameters
+    ----------
+    beta : callable
+        Training step to beta.
+    free_bits : float
+        See `NegativeELBO`.
+    """
+    return Partial(_elbo, beta, free_bits)
+
+
+def _elbo(beta, free_bits, step) -> AbstractObjective:
+    return NegativeELBO(beta(step), free_bits)
 
 
 def annealed(
@@ -63,6 +85,7 @@ def annealed(
         Length of the rise.
     """
     rise = warmup(weight, n_steps)
+    # The penalty is no PyTree of numbers: its shapes hang on what it knows of the molecule.
     return lambda step: Penalized(objective(step), penalty, rise(step))
 
 

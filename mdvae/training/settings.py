@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mdvae._types import Number, Whole
-from mdvae.training.schedules import cyclical, warmup
-from mdvae.vae import VAE, AbstractObjective, ImportanceWeighted, NegativeELBO, SquaredError
+from mdvae.training.schedules import cyclical, elbo_by_step, warmup
+from mdvae.vae import VAE, AbstractObjective, ImportanceWeighted, SquaredError
 
 # Gradient steps that training takes where the number of epochs is left open, and the bounds on its epochs.
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 5000, 20, 1000
@@ -141,7 +141,7 @@ class Plan:
             schedule = cyclical(beta, self.epochs * self.steps_per_epoch, int(settings.n_cycles))
         else:
             schedule = warmup(beta, int(settings.warmup_epochs) * self.steps_per_epoch)
-        return lambda step: NegativeELBO(schedule(step), free_bits)
+        return elbo_by_step(schedule, free_bits)
 
     @property
     def settled(self) -> int:

@@ -54,7 +54,7 @@ def test_early_stopping_is_followed_by_a_cool_down(frames, monkeypatch):
     model = stopped_early(frames)
     (_, _, (best, first)), (start, settings, (_, second)) = calls
     assert start is best
-    assert settings["first_epoch"] == first.n_epochs < 40
+    assert first.n_epochs < settings["first_epoch"] == 40
     assert model.history.n_epochs == first.n_epochs + second.n_epochs <= 40
     expected = min(itertools.chain(first.terms["validation_loss"], second.terms["validation_loss"]))
     assert model.history.best()["validation_loss"] == expected

@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from scipy.cluster.vq import kmeans2
 
 from mdvae._chunks import in_chunks
@@ -80,7 +80,7 @@ def fit_prior(
         Show a progress bar (on a terminal only).
     **settings
         ``epochs``, ``batch_size``, ``learning_rate``, ``validation_fraction``, ``patience``: see `Settings`; here
-        0.003 and 0.2 are the usual rate and share.
+        0.003 and 0.2 are the usual rate and share, and what is held out is drawn at random.
 
     Returns
     -------
@@ -229,7 +229,8 @@ def fit_vae_prior(
     if unknown := sorted(set(settings) - set(_KNOWN)):
         raise TypeError(f"fitting a prior knows no setting {', '.join(unknown)}; expected some of {', '.join(_KNOWN)}")
     chosen = settings_from(_SETTINGS | settings)
-    training, validation = split_blocks([len(x)], float(chosen.validation_fraction))
+    start_key, split_key, key = jax.random.split(key, 3)
+    training, validation = _split(len(x), float(chosen.validation_fraction), split_key)
     count = 0
     if prior in MIXTURES:
         count = check_components(COMPONENTS if n_components is None else n_components, len(training))
@@ -238,7 +239,6 @@ def fit_vae_prior(
     parts = [posterior for _, posterior in in_chunks(vae.encoder, np.asarray(x, np.float32))]
     posteriors = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     latent_dim = posteriors.mean.shape[1]
-    start_key, key = jax.random.split(key)
     if prior == "standard_normal":
         return eqx.tree_at(lambda vae: vae.prior, vae, StandardNormal(latent_dim), is_leaf=_is_prior)
     # Held-out examples are not to be where a component starts.
@@ -281,6 +281,14 @@ def check_components(n_components: Whole, n_examples: int) -> int:
     if not 1 <= n_components <= n_examples:
         raise ValueError(f"n_components={n_components} must be from 1 to the number of examples, {n_examples}")
     return operator.index(n_components)
+
+
+def _split(n: int, share: float, key: Key) -> tuple[Int[np.ndarray, " n_training"], Int[np.ndarray, " n_held_out"]]:
+    """Examples to fit to, and a share to judge by, at random: a prior should not miss where a run was for a while."""
+    ranks = np.asarray(jax.random.permutation(key, n))
+    # As many of them as there would be of blocks, and refused where they would be too few.
+    n_training = len(split_blocks([n], share)[0])
+    return np.flatnonzero(ranks < n_training), np.flatnonzero(ranks >= n_training)
 
 
 def _spread(posteriors: AbstractNormal) -> Latent:

@@ -35,6 +35,7 @@ _FAR = 0.1
 # Examples that stand for all: the mutual information takes their square.
 _MOST = 2048
 _PRIOR_SAMPLES = 8192
+_BATCH = 64
 _BINS = 20
 # Examples to either side that may be near twins of one, as a share of all: neighbors in time.
 _NEIGHBORS = 20
@@ -270,7 +271,8 @@ def _measured(vae: VAE, x: Float[Array, "n n_features"], key: Key) -> tuple[Arra
     variances = jax.vmap(lambda posterior: posterior.covariance())(posteriors)
 
     def one(inputs):
-        i, posterior, key = inputs
+        i, key = inputs
+        posterior = jax.tree.map(lambda leaf: leaf[i], posteriors)
         z, log_posterior = posterior.sample_and_log_prob(key)
         each = jax.vmap(lambda other: other.log_prob(z))(posteriors)
         log_aggregate = jax.scipy.special.logsumexp(each) - math.log(len(x))
@@ -281,8 +283,10 @@ def _measured(vae: VAE, x: Float[Array, "n n_features"], key: Key) -> tuple[Arra
         bounds = log_posterior - log_aggregate, log_posterior - others
         return kl_at_sample(posterior, prior, z, log_posterior), by_dimension, *bounds, z
 
-    inputs = jnp.arange(len(x)), posteriors, jax.random.split(key, len(x))
-    kl, by_dimension, least, most, z = jax.lax.map(one, inputs, batch_size=64)
+    # Whole batches only, the first examples once more at the end: a rest would be compiled by itself.
+    rows = jnp.arange(-(-len(x) // _BATCH) * _BATCH) % len(x)
+    found = jax.lax.map(one, (rows, jax.random.split(key, len(rows))), batch_size=_BATCH)
+    kl, by_dimension, least, most, z = (part[: len(x)] for part in found)
     means = (jnp.mean(part, axis=0) for part in (kl, by_dimension, least, most))
     return *means, posteriors.mean, variances, prior_mean, prior_covariance, z, drawn
 

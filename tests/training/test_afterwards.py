@@ -12,7 +12,7 @@ import mdvae
 from mdvae.representations import Internal
 from mdvae.vae import LowRankGaussian
 
-LEARNED = {"mixture": {"n_components": 6}, "vamp": {"n_components": 40}, "flow": {}}
+LEARNED = {"mixture": {"n_components": 6}, "vamp": {"n_components": 80}, "flow": {}}
 
 
 @pytest.fixture(scope="module")

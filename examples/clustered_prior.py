@@ -39,9 +39,6 @@ SPREAD, WIDTH = 0.17, 0.1
 SEEDS, EPOCHS = (0, 1, 2), 100
 
 folder = Path(tempfile.mkdtemp())
-# What is compiled depends on beta and the prior, but not on the seed: kept in files, it serves the other seeds.
-jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 points, arms = mdvae.toys.pinwheel(2000, seed=0)
 clusters = mdvae.vae.Fixed(mdvae.vae.GaussianMixture(jnp.asarray(CENTERS), SPREAD))
@@ -68,7 +65,6 @@ def fit(prior, beta, seed):
     likelihood = mdvae.vae.Gaussian(jnp.full(2, WIDTH), learned=False)
     key = jax.random.key(seed)
     vae = mdvae.vae.build_vae(points, 2, likelihood=likelihood, prior=prior, hidden=(64, 64), key=key)
-    # With patience for all epochs: stopping early would compile once more, to cool down.
     steps = {"epochs": EPOCHS, "batch_size": 50, "learning_rate": 5e-3, "patience": EPOCHS}
     trained = mdvae.train_vae(vae, points, beta=beta, seed=seed, progress=False, **steps)
     posterior = jax.vmap(trained.vae.encoder)(points)

@@ -32,9 +32,6 @@ BETAS, SEEDS, EPOCHS = (0.25, 1, 4, 16, 64), (0, 1, 2), 200
 LATENT_DIM, NOISE, N_BINS = 6, 0.05, 20
 
 folder = Path(tempfile.mkdtemp())
-# What is compiled depends on beta, but not on the seed: kept in files, it serves the other seeds.
-jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 spectra, _ = mdvae.toys.known_factors(2000, seed=0)
 test, factors = mdvae.toys.known_factors(4000, seed=1)
@@ -45,8 +42,8 @@ def score(beta, seed):
     """Train one VAE; reconstruction, total correlation, gap, its limit, active units; and what z says of factors."""
     key = jax.random.key(seed)
     vae = mdvae.vae.build_vae(spectra, LATENT_DIM, likelihood=likelihood, hidden=(32, 32), residual=False, key=key)
-    # Many large steps: at first several dimensions share a line, and it takes long to sort them out. With patience for
-    # all epochs: stopping early would compile once more, to cool down.
+    # Many large steps, and patience for all: at first several dimensions share a line, and it takes long to sort them
+    # out.
     settings = {"epochs": EPOCHS, "batch_size": 50, "learning_rate": 1e-2, "patience": EPOCHS}
     trained = mdvae.train_vae(vae, spectra, beta=beta, seed=seed, progress=False, **settings)
     posterior = jax.vmap(trained.vae.encoder)(test)

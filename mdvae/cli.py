@@ -276,9 +276,7 @@ def fit(
     if model.history is not None and model.history.interrupted:
         typer.echo(f"mdvae: {model.history.stopped}; the best model so far is in {output}", err=True)
         raise typer.Exit(_INTERRUPTED)
-    if interrupts:
-        typer.echo(f"mdvae: interrupted; the model in {output} is whole", err=True)
-        raise typer.Exit(_INTERRUPTED)
+    _leave_if(interrupts, output)
 
 
 @_verb
@@ -508,9 +506,11 @@ def fit_prior(
     mdvae = _engine()
     _check_model_name(mdvae, output)
     trained = mdvae.load(model)
-    fitted = mdvae.fit_prior(trained, prior.value, n_components=n_components, seed=seed, progress=not quiet)
+    with _interrupts() as interrupts:
+        fitted = mdvae.fit_prior(trained, prior.value, n_components=n_components, seed=seed, progress=not quiet)
     mdvae.save(fitted, output)
     _say(quiet, f"{fitted}\nwrote {output}")
+    _leave_if(interrupts, output)
 
 
 @_verb
@@ -594,6 +594,13 @@ def _interrupts() -> Iterator[list[int]]:
         yield noted
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+def _leave_if(interrupts: list[int], output: Path) -> None:
+    """End with the exit code of an interrupt, where there was one that cost no more than what it interrupted."""
+    if interrupts:
+        typer.echo(f"mdvae: interrupted; the model in {output} is whole", err=True)
+        raise typer.Exit(_INTERRUPTED)
 
 
 def _leave(*_) -> None:

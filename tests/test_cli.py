@@ -282,6 +282,40 @@ def test_mistakes_are_one_line(case, run, files, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+REFUSED = {
+    "more components than frames": (
+        ("fit-prior", "--n-components", "900"),
+        "--n-components 900 must be from 1 to the number of examples, 240",
+    ),
+    "components of a flow": (("fit-prior", "--prior", "flow", "--n-components", "4"), "--n-components 4 belongs to"),
+    "too high a rank": (("fit-noise", "--rank", "12"), "rank must be from 1 to 11"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_fitted_is_one_line_and_no_file(run, files, tmp_path, case):
+    (verb, *options), words = REFUSED[case]
+    code, out, err = run(verb, files / "chain.mdvae", *options, "-o", "m.mdvae")
+    assert (code, out) == (1, "")
+    assert err.startswith("mdvae: error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_squared_error_has_no_likelihood(run, files):
+    code, _, err = run("log-likelihood", "none.mdvae", files / "chain.npy", "--length-unit", "reduced")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "none.mdvae" in err
+    code, _, err = run("fit", files / "chain.npy", "-o", "s.mdvae", *FIT, "--likelihood", "squared_error")
+    assert code == 0
+    code, _, err = run("log-likelihood", "s.mdvae", files / "chain.npy", "--length-unit", "reduced")
+    assert (code, err) == (
+        1,
+        "mdvae: error: a squared error is no density and gives no log-likelihood; use a Gaussian likelihood\n",
+    )
+
+
 def test_wrong_usage_is_exit_code_2(run):
     code, _, err = run("fit", "--no-such-option")
     assert code == 2
@@ -299,6 +333,24 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def test_prior_noise_and_likelihood_are_those_of_the_library(run, files, trained, tmp_path):
+    code, out, err = run("fit-prior", files / "chain.mdvae", "--n-components", "4", "--seed", "3", "-o", "prior.mdvae")
+    assert (code, err) == (0, "")
+    assert out.endswith("wrote prior.mdvae\n")
+    code, out, err = run("fit-noise", "prior.mdvae", "--rank", "2", "--seed", "4", "-o", "noise.mdvae")
+    assert (code, err) == (0, "")
+    made = mdvae.load(tmp_path / "noise.mdvae")
+    expected = mdvae.fit_noise(mdvae.fit_prior(trained, n_components=4, seed=3, progress=False), rank=2, seed=4)
+    assert made.spec == expected.spec
+    new, same = (mdvae.generate(model, 5, noise=True, restore=False, seed=5).xyz for model in (made, expected))
+    np.testing.assert_array_equal(new, same)
+    source = (files / "chain.xtc", "--top", files / "chain.pdb")
+    code, out, err = run("log-likelihood", "noise.mdvae", *source, "-n", "20", "--seed", "6")
+    assert (code, err) == (0, "")
+    reading = {"top": files / "chain.pdb"}
+    assert out == f"{mdvae.log_likelihood(expected, files / 'chain.xtc', 20, seed=6, **reading)}\n"
 
 
 @pytest.mark.usefixtures("interruptible")
@@ -332,6 +384,20 @@ def test_interrupt_in_figures_keeps_the_model(run, files, monkeypatch, tmp_path)
         "mdvae: interrupted; the model in m.mdvae is whole",
     ]
     assert not mdvae.load(tmp_path / "m.mdvae").history.interrupted
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_interrupt_in_fitting_a_prior_keeps_the_best_one(run, files, monkeypatch, tmp_path):
+    def interrupt(self, epoch, n_epochs, terms):
+        if epoch == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("mdvae.training.descent.ProgressBar.__call__", interrupt)
+    code, _, err = run("fit-prior", files / "chain.mdvae", "--n-components", "4", "-o", "prior.mdvae")
+    assert code == 130, err
+    assert err.splitlines()[0].startswith("mdvae: warning: fitting the prior was interrupted in epoch 4 of")
+    assert err.splitlines()[1:] == ["mdvae: interrupted; the model in prior.mdvae is whole"]
+    assert mdvae.load(tmp_path / "prior.mdvae").spec.n_components == 4
 
 
 def test_long_work_shows_on_a_terminal(run, files, monkeypatch):

@@ -43,7 +43,7 @@ from mdvae.vae import (
     VampPrior,
 )
 
-_SETTINGS = {"learning_rate": 3e-3, "validation_fraction": 0.2}
+_SETTINGS = {"learning_rate": 3e-3}
 _KNOWN = ("epochs", "batch_size", "learning_rate", "validation_fraction", "patience")
 # Clusters found in this many encoded examples are where a mixture starts.
 _CLUSTERED = 8192
@@ -80,7 +80,7 @@ def fit_prior(
         Show a progress bar (on a terminal only).
     **settings
         ``epochs``, ``batch_size``, ``learning_rate``, ``validation_fraction``, ``patience``: see `Settings`; here
-        0.003 and 0.2 are the usual rate and share, and what is held out is drawn at random.
+        0.003 is the usual rate, and what is held out is drawn at random.
 
     Returns
     -------

@@ -8,6 +8,7 @@ afterwards leaves the latent space alone, and still moves atoms together.
 """
 
 import dataclasses
+import functools
 import math
 import operator
 import warnings
@@ -17,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 from scipy.cluster.vq import kmeans2
 
 from mdvae._chunks import in_chunks
@@ -80,7 +81,7 @@ def fit_prior(
         Show a progress bar (on a terminal only).
     **settings
         ``epochs``, ``batch_size``, ``learning_rate``, ``validation_fraction``, ``patience``: see `Settings`; here
-        0.003 is the usual rate, and what is held out is drawn at random.
+        0.003 is the usual rate. What is held out says how long to fit; then all frames are fitted to.
 
     Returns
     -------
@@ -229,8 +230,7 @@ def fit_vae_prior(
     if unknown := sorted(set(settings) - set(_KNOWN)):
         raise TypeError(f"fitting a prior knows no setting {', '.join(unknown)}; expected some of {', '.join(_KNOWN)}")
     chosen = settings_from(_SETTINGS | settings)
-    start_key, split_key, key = jax.random.split(key, 3)
-    training, validation = _split(len(x), float(chosen.validation_fraction), split_key)
+    training, validation = split_blocks([len(x)], float(chosen.validation_fraction))
     count = 0
     if prior in MIXTURES:
         count = check_components(COMPONENTS if n_components is None else n_components, len(training))
@@ -239,6 +239,7 @@ def fit_vae_prior(
     parts = [posterior for _, posterior in in_chunks(vae.encoder, np.asarray(x, np.float32))]
     posteriors = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     latent_dim = posteriors.mean.shape[1]
+    start_key, key, again_key = jax.random.split(key, 3)
     if prior == "standard_normal":
         return eqx.tree_at(lambda vae: vae.prior, vae, StandardNormal(latent_dim), is_leaf=_is_prior)
     # Held-out examples are not to be where a component starts.
@@ -254,18 +255,25 @@ def fit_vae_prior(
         start = Flow(jnp.mean(known.mean, axis=0), _spread(known), key=start_key)
     leaves, structure = jax.tree.flatten(posteriors)
     objective = _CrossEntropy(vae.encoder, structure, tuple(leaf.shape[1] for leaf in leaves))
-    fitted, history = descend(
-        start,
-        jnp.concatenate(leaves, axis=1),
-        training,
-        validation,
-        objective=lambda step: objective,
-        plan=chosen.plan(len(training)),
-        key=key,
-        progress=progress,
+    plan = chosen.plan(len(training))
+    fit = functools.partial(
+        descend, start, jnp.concatenate(leaves, axis=1), objective=lambda step: objective, progress=progress
     )
-    if history.interrupted:
-        warnings.warn(f"fitting the prior was {history.stopped}; it is the best so far", stacklevel=2)
+    fitted, history = fit(training, validation, plan=plan, key=key)
+    interrupted = history.interrupted
+    if not interrupted:
+        # Held-out blocks say for how long, and then count themselves: without them the prior would be missing where a
+        # run was for a while.
+        long_enough = dataclasses.replace(chosen, epochs=history.best_epoch + 1, batch_size=plan.batch_size)
+        try:
+            of_all, more = fit(np.arange(len(x)), validation, plan=long_enough.plan(len(x)), key=again_key)
+            interrupted = more.interrupted
+            # Half-way it may be worse than what is there.
+            fitted = fitted if interrupted else of_all
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted:
+        warnings.warn("fitting the prior was interrupted; it is the best so far", stacklevel=2)
     return eqx.tree_at(lambda vae: vae.prior, vae, fitted, is_leaf=_is_prior)
 
 
@@ -281,14 +289,6 @@ def check_components(n_components: Whole, n_examples: int) -> int:
     if not 1 <= n_components <= n_examples:
         raise ValueError(f"n_components={n_components} must be from 1 to the number of examples, {n_examples}")
     return operator.index(n_components)
-
-
-def _split(n: int, share: float, key: Key) -> tuple[Int[np.ndarray, " n_training"], Int[np.ndarray, " n_held_out"]]:
-    """Examples to fit to, and a share to judge by, at random: a prior should not miss where a run was for a while."""
-    ranks = np.asarray(jax.random.permutation(key, n))
-    # As many of them as there would be of blocks, and refused where they would be too few.
-    n_training = len(split_blocks([n], share)[0])
-    return np.flatnonzero(ranks < n_training), np.flatnonzero(ranks >= n_training)
 
 
 def _spread(posteriors: AbstractNormal) -> Latent:

@@ -10,6 +10,8 @@ import pytest
 
 import mdvae
 from mdvae.representations import Internal
+from mdvae.training import afterwards
+from mdvae.training.splits import split_blocks
 from mdvae.vae import LowRankGaussian
 
 LEARNED = {"mixture": {"n_components": 6}, "vamp": {"n_components": 80}, "flow": {}}
@@ -177,3 +179,36 @@ def test_rank_and_angles_are_refused(trained):
     angular = dataclasses.replace(trained, representation=Internal(jnp.zeros((6, 3), jnp.int32)))
     with pytest.raises(ValueError, match="internal coordinates go round"):
         mdvae.fit_noise(angular)
+
+
+def test_a_prior_is_fitted_to_what_was_held_out_as_well(trained):
+    """Points that only held-out blocks hold: a fit that stopped with the others would not know of them."""
+    x = np.asarray(trained.data.frames, np.float32).reshape(len(trained.data.frames), -1)
+    held_out = split_blocks([len(x)], 0.1)[1]
+    marked = x.copy()
+    marked[held_out] += 3 * x.std()
+    fitted = mdvae.fit_vae_prior(trained.vae, marked, "mixture", key=jax.random.key(0), progress=False, epochs=200)
+    log_prob = jax.vmap(lambda one: fitted.prior_distribution().log_prob(fitted.encode(one)))
+    seen, besides = (np.asarray(log_prob(jnp.asarray(part))).mean() for part in (x, marked[held_out]))
+    assert besides > seen - 3
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_an_interrupted_prior_is_the_best_so_far(trained, monkeypatch, call):
+    """In the second part, the fit to all frames, that is the first one."""
+    fits = []
+
+    def descended(*arguments, **settings):
+        prior, history = descend(*arguments, **settings)
+        if len(fits) == call - 1:
+            history = dataclasses.replace(history, stopped="interrupted in epoch 2 of 9")
+        fits.append((prior, history))
+        return fits[-1]
+
+    descend = afterwards.descend
+    monkeypatch.setattr(afterwards, "descend", descended)
+    with pytest.warns(UserWarning, match="interrupted; it is the best so far"):
+        model = mdvae.fit_prior(trained, "mixture", n_components=3, epochs=3, progress=False)
+    assert len(fits) == call
+    for ours, first in zip(jax.tree.leaves(model.vae.prior), jax.tree.leaves(fits[0][0]), strict=True):
+        np.testing.assert_array_equal(ours, first)

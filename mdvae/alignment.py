@@ -21,6 +21,7 @@ from mdvae.geometry import (
     center,
     principal_axes,
     principal_gap,
+    rotate,
     superposition_gap,
     superposition_rotation,
 )
@@ -71,7 +72,7 @@ class Superposition(AbstractAlignment):
     def __call__(self, frame: Frame) -> Frame:
         """Center the frame and superpose it on the reference."""
         centered = center(frame, self.weights)
-        return centered @ superposition_rotation(centered, self.reference, self.weights).T
+        return rotate(centered, superposition_rotation(centered, self.reference, self.weights))
 
     def gap(self, frame: Frame) -> Scalar:
         """Relative gap of the superposition, 0 to 1."""
@@ -90,7 +91,7 @@ class PrincipalAxes(AbstractAlignment):
     def __call__(self, frame: Frame) -> Frame:
         """Center the frame and lay it along its own principal axes."""
         centered = center(frame, self.weights)
-        return centered @ principal_axes(centered, self.weights, self.reference).T
+        return rotate(centered, principal_axes(centered, self.weights, self.reference))
 
     def gap(self, frame: Frame) -> Scalar:
         """Smallest difference of two moments as a share of their sum."""
@@ -252,7 +253,7 @@ class _Step(eqx.Module):
     weights: Weights
 
     def __call__(self, before: Frame, after: Frame) -> tuple[Scalar, Scalar, Scalar]:
-        best = after @ superposition_rotation(after, before, self.weights).T
+        best = rotate(after, superposition_rotation(after, before, self.weights))
         return self._size(after - before), self._size(best - before), self._size(before)
 
     def _size(self, frame: Frame) -> Scalar:

@@ -1,9 +1,10 @@
 """Pure, differentiable functions of one frame; lengths in nm, angles in radians."""
 
 from mdvae.geometry.centering import center, center_of_mass
-from mdvae.geometry.eigen import symmetric_eigen
+from mdvae.geometry.eigen import dominant_eigenvector, symmetric_eigen
 from mdvae.geometry.internal import angles, atoms_from_dihedrals, atoms_from_turns, dihedrals, distances, turns
 from mdvae.geometry.principal import gyration_tensor, principal_axes, principal_gap
+from mdvae.geometry.rotation import rotate
 from mdvae.geometry.safe import safe_arctan2, safe_norm
 from mdvae.geometry.superposition import superposition_gap, superposition_rotation
 
@@ -15,9 +16,11 @@ __all__ = [
     "center_of_mass",
     "dihedrals",
     "distances",
+    "dominant_eigenvector",
     "gyration_tensor",
     "principal_axes",
     "principal_gap",
+    "rotate",
     "safe_arctan2",
     "safe_norm",
     "superposition_gap",

@@ -22,7 +22,10 @@ def gyration_tensor(frame: Frame, weights: Weights) -> Float[Array, "dim dim"]:
     -------
     (dim, dim), nm². Its trace is the squared radius of gyration.
     """
-    return jnp.einsum("a,ai,aj->ij", weights, frame, frame) / jnp.sum(weights)
+    planes, n = frame.T, frame.shape[1]
+    # Sums over planes: under vmap the product of a matrix with itself is a slow call for each frame.
+    upper = {(i, j): jnp.sum(weights * planes[i] * planes[j]) for i in range(n) for j in range(i, n)}
+    return jnp.stack([jnp.stack([upper[min(i, j), max(i, j)] for j in range(n)]) for i in range(n)]) / jnp.sum(weights)
 
 
 def principal_axes(frame: Frame, weights: Weights, reference: Frame) -> Float[Array, "dim dim"]:
@@ -46,7 +49,7 @@ def principal_axes(frame: Frame, weights: Weights, reference: Frame) -> Float[Ar
     dim = frame.shape[1]
     _, axes = symmetric_eigen(gyration_tensor(frame, weights))
     signs = jnp.asarray(np.array(list(product((1.0, -1.0), repeat=dim))), axes.dtype)
-    along = jnp.einsum("a,ai,ij,aj->j", weights, frame, axes, reference)
+    along = jnp.sum(axes * jnp.einsum("a,ai,aj->ij", weights, frame, reference), axis=0)
     proper = jnp.prod(signs, axis=1) * _determinant(axes) > 0
     best = jnp.argmax(jnp.where(proper, signs @ along, -jnp.inf))
     return (axes * signs[best][None]).T
@@ -75,4 +78,4 @@ def _determinant(matrix: Float[Array, "dim dim"]) -> Scalar:
     """Of a 2 x 2 or 3 x 3 matrix, in closed form (LAPACK's would not export)."""
     if matrix.shape[0] == 2:
         return matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
-    return jnp.dot(matrix[0], jnp.cross(matrix[1], matrix[2]))
+    return jnp.sum(matrix[0] * jnp.cross(matrix[1], matrix[2]))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdvae._types import Frame, Scalar, Weights
-from mdvae.geometry.eigen import symmetric_eigen
+from mdvae.geometry.eigen import dominant_eigenvector, symmetric_eigen
 
 
 def superposition_rotation(frame: Frame, reference: Frame, weights: Weights) -> Float[Array, "dim dim"]:
@@ -27,8 +27,7 @@ def superposition_rotation(frame: Frame, reference: Frame, weights: Weights) -> 
     covariance = _covariance(frame, reference, weights)
     if frame.shape[1] == 2:
         return _planar_rotation(covariance)
-    _, vectors = symmetric_eigen(_quaternion_matrix(covariance))
-    return _rotation_of(vectors[:, 0])
+    return _rotation_of(dominant_eigenvector(_quaternion_matrix(covariance)))
 
 
 def superposition_gap(frame: Frame, reference: Frame, weights: Weights) -> Scalar:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdvae.geometry import symmetric_eigen
+from mdvae.geometry import dominant_eigenvector, symmetric_eigen
 
 SIZES = [2, 3, 4]
 eigen = jax.jit(symmetric_eigen)
@@ -122,3 +122,52 @@ def test_second_derivative_of_a_known_case():
     for t in (0.0, 0.75):
         np.testing.assert_allclose(slope(t), t / np.hypot(1, t), atol=1e-6)
         np.testing.assert_allclose(curvature(t), (1 + t * t) ** -1.5, atol=1e-5)
+
+
+# -- the dominant eigenvector
+
+
+dominant = jax.jit(dominant_eigenvector)
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("case", MATRICES)
+def test_the_dominant_vector_belongs_to_the_largest_value(case, n):
+    """Also where others come near it, or are as large: then it lies in their common space."""
+    matrix = MATRICES[case](n).astype(np.float32)
+    largest = np.linalg.eigvalsh(matrix.astype(np.float64))[-1]
+    vector = np.asarray(dominant(jnp.asarray(matrix)), np.float64)
+    scale = np.abs(matrix).max() + 1e-30
+    np.testing.assert_allclose(np.linalg.norm(vector), 1, atol=1e-6)
+    np.testing.assert_allclose(matrix @ vector / scale, largest * vector / scale, atol=3e-6)
+
+
+@pytest.mark.parametrize("gap", [1.0, 1e-2, 1e-4, 1e-6])
+def test_it_is_as_exact_as_the_gap_allows(gap):
+    """Not worse than the Jacobi sweeps by more than a few roundings over the gap."""
+    matrix = rotated([1.0, 1.0 - gap, -0.3, -0.5]).astype(np.float32)
+    expected = np.linalg.eigh(matrix.astype(np.float64))[1][:, -1]
+    found = np.asarray(dominant(jnp.asarray(matrix)), np.float64)
+    error = np.linalg.norm(found - expected * np.sign(found @ expected))
+    assert error < 8 * np.finfo(np.float32).eps / gap
+
+
+def test_the_dominant_vector_in_float64():
+    matrices = np.stack([random(4, seed) for seed in range(200)])
+    with jax.enable_x64(True):
+        vectors = np.asarray(jax.jit(jax.vmap(dominant_eigenvector))(jnp.asarray(matrices)))
+    largest = np.linalg.eigvalsh(matrices)[:, -1:]
+    np.testing.assert_allclose(np.einsum("nij,nj->ni", matrices, vectors), largest * vectors, atol=1e-13)
+
+
+def projector(matrix):
+    vector = dominant_eigenvector(matrix)
+    return vector[:, None] * vector[None]
+
+
+def test_derivative_of_the_dominant_vector_against_finite_differences():
+    matrix, change, step = rotated([4.0, 2.5, 1.0, -2.0], seed=3), random(4, 5), 1e-6
+    with jax.enable_x64(True):
+        _, slope = jax.jit(lambda m, c: jax.jvp(projector, (m,), (c,)))(jnp.asarray(matrix), jnp.asarray(change))
+        above, below = (np.asarray(jax.jit(projector)(jnp.asarray(matrix + s * change))) for s in (step, -step))
+    np.testing.assert_allclose(slope, (above - below) / (2 * step), atol=1e-8)

@@ -1,9 +1,9 @@
 """Eigenvectors of one small symmetric matrix, without LAPACK.
 
-Cyclic Jacobi sweeps on scalars: under ``vmap`` every scalar is a batch, so the work is plain
-elementwise arithmetic that fuses, runs on any device and exports anywhere. (LAPACK's batched routine
+Cyclic Jacobi sweeps for all of them, repeated squaring for one, on scalars: under ``vmap`` every scalar is a batch, so
+the work is plain elementwise arithmetic that fuses, runs on any device and exports anywhere. (LAPACK's batched routine
 does none of that, and can hang when called from two threads.)
-Golub and Van Loan, Matrix Computations (2013), section 8.5.
+Golub and Van Loan, Matrix Computations (2013), sections 8.5 and 7.3.
 """
 
 import functools

@@ -81,7 +81,8 @@ def fit_prior(
         Show a progress bar (on a terminal only).
     **settings
         ``epochs``, ``batch_size``, ``learning_rate``, ``validation_fraction``, ``patience``: see `Settings`; here
-        0.003 is the usual rate. What is held out says how long to fit; then all frames are fitted to.
+        0.003 is the usual rate. What is held out says how long to fit; for half as long again, with a
+        falling rate, it is fitted to all frames.
 
     Returns
     -------
@@ -257,16 +258,25 @@ def fit_vae_prior(
     objective = _CrossEntropy(vae.encoder, structure, tuple(leaf.shape[1] for leaf in leaves))
     plan = chosen.plan(len(training))
     fit = functools.partial(
-        descend, start, jnp.concatenate(leaves, axis=1), objective=lambda step: objective, progress=progress
+        descend, features=jnp.concatenate(leaves, axis=1), objective=lambda step: objective, progress=progress
     )
-    fitted, history = fit(training, validation, plan=plan, key=key)
+    fitted, history = fit(start, training=training, validation=validation, plan=plan, key=key)
     interrupted = history.interrupted
     if not interrupted:
         # Held-out blocks say for how long, and then count themselves: without them the prior would be missing where a
         # run was for a while.
-        long_enough = dataclasses.replace(chosen, epochs=history.best_epoch + 1, batch_size=plan.batch_size)
+        half = max(1, (history.best_epoch + 1) // 2)
+        rest = dataclasses.replace(
+            chosen,
+            epochs=half,
+            batch_size=plan.batch_size,
+            learning_rate=float(chosen.learning_rate) / 2,
+            patience=half,
+        )
         try:
-            of_all, more = fit(np.arange(len(x)), validation, plan=long_enough.plan(len(x)), key=again_key)
+            of_all, more = fit(
+                fitted, training=np.arange(len(x)), validation=validation, plan=rest.plan(len(x)), key=again_key
+            )
             interrupted = more.interrupted
             # Half-way it may be worse than what is there.
             fitted = fitted if interrupted else of_all

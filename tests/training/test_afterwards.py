@@ -195,7 +195,7 @@ def test_a_prior_is_fitted_to_what_was_held_out_as_well(trained):
 
 @pytest.mark.parametrize("call", [1, 2])
 def test_an_interrupted_prior_is_the_best_so_far(trained, monkeypatch, call):
-    """In the second part, the fit to all frames, that is the first one."""
+    """In the second part, with all frames, that is what the first one gave."""
     fits = []
 
     def descended(*arguments, **settings):

@@ -18,10 +18,13 @@ ala2: runs 0 to 3 for training, 4 and 5 held out, heavy atoms. Jensen-Shannon di
 histogram, 50 x 50, of 40 000 restored conformations to the held-out runs (20 000 frames): generated from the standard
 normal prior, from a flow fitted afterwards, and from that with a noise fitted afterwards. Floor: of the training runs;
 of 40 000 frames drawn from them; and of all runs, split at random.
+ala2-further: all six runs for training; held out are further ones, which further_ala2.py makes, in the folder that
+MDVAE_FURTHER_ALA2 names: all of them, and the first four alone.
 likelihood: log p(x) of held-out data, one seed, by importance sampling and by sampling from the prior, on a linear
 model, whose exact value is known, and on the polymer.
 
-polymer, ala2 and the second half of likelihood need the folder of real trajectories: MDVAE_DATA, or ../shared/data.
+polymer, ala2, ala2-further and the second half of likelihood need the folder of real trajectories: MDVAE_DATA, or
+../shared/data.
 """
 
 import argparse
@@ -158,24 +161,40 @@ def divergence(counts, others):
 
 def ala2(seed, latent_dim):
     training, held_out, *_ = ala2_runs()
-    expected, known = sum(map(ramachandran, held_out)), sum(map(ramachandran, training))
+    return phi_psi(seed, latent_dim, training, {"held-out": held_out})
+
+
+def further_ala2(seed, latent_dim):
+    stored, more, *_ = ala2_runs()
+    paths = sorted(Path(os.environ["MDVAE_FURTHER_ALA2"]).glob("*.dcd"))
+    top = DATA / "ala2" / "ala2.pdb"
+    further = [md.load(path, top=top, atom_indices=md.load(top).topology.select("mass > 2")) for path in paths]
+    return phi_psi(seed, latent_dim, stored + more, {f"{len(further)} further": further, "first four": further[:4]})
+
+
+def phi_psi(seed, latent_dim, training, held_out):
+    known = sum(map(ramachandran, training))
     # What 40 000 frames of the training runs themselves would have, drawn with replacement.
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(N_ALA2, known / known.sum())
-    # What a perfect model would have: as many frames as these, of all runs, split at random.
-    everything = (known + expected).astype(int)
-    perfect = rng.multivariate_hypergeometric(everything, int(known.sum()), method="marginals")
+    expected, found = {}, {}
+    for name, runs in held_out.items():
+        expected[name] = counts = sum(map(ramachandran, runs))
+        # What a perfect model would have: as many frames as these, of all runs, split at random.
+        everything = (known + counts).astype(int)
+        perfect = rng.multivariate_hypergeometric(everything, int(known.sum()), method="marginals")
+        found[f"floor, to {name}: training runs"] = divergence(known, counts)
+        found[f"drawn from them, to {name}"] = divergence(drawn, counts)
+        found[f"split at random, {name}"] = divergence(perfect, everything - perfect)
     frames = mdvae.read(training)
     model = mdvae.train(mdvae.build(frames, latent_dim=latent_dim, seed=seed), frames, seed=seed, progress=False)
     flow = fit_prior(model, "flow", seed=seed, progress=False)
-    found = {"floor: training runs": divergence(known, expected), "drawn from them": divergence(drawn, expected)}
-    found["all runs, split at random"] = divergence(perfect, everything - perfect)
     makers = {"standard normal": model, "flow": flow, "flow, with noise": fit_noise(flow, seed=seed)}
     for name, maker in makers.items():
         new = mdvae.generate(maker, N_ALA2, noise="noise" in name, seed=seed)
         counts = ramachandran(new)
-        found[name] = divergence(counts, expected)
-        found[f"{name}, to training"] = divergence(counts, known)
+        for other, theirs in (expected | {"training": known}).items():
+            found[f"{name}, to {other}"] = divergence(counts, theirs)
         geometry = model.data.geometry
         bonded = geometry.separation == 1
         lengths, pairs = geometry.lengths, geometry.pairs[bonded]
@@ -237,6 +256,7 @@ ROWS = {
     },
     "polymer": {f"latent {n}": lambda seed, n=n: polymer(seed, n) for n in (2, 8)},
     "ala2": {"latent 8": lambda seed: ala2(seed, 8)},
+    "ala2-further": {"latent 8": lambda seed: further_ala2(seed, 8)},
 }
 
 
@@ -258,7 +278,7 @@ def main():
             )
             for what in found[0]:
                 values = np.array([one[what] for one in found])
-                print(f"  {what:32s}{np.median(values):10.4f}  ({values.min():.4f}, {values.max():.4f})", flush=True)
+                print(f"  {what:40s}{np.median(values):10.4f}  ({values.min():.4f}, {values.max():.4f})", flush=True)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,23 @@ def test_a_fixed_evaluation_batch_improves():
     assert judge(usual()[0]) < judge(small_vae()) - 0.3
 
 
+class Slope(AbstractObjective):
+    """Falls for ever along every parameter: gradient steps of one size."""
+
+    def __call__(self, vae, batch, key):
+        loss = -sum(jnp.sum(leaf) for leaf in jax.tree.leaves(vae.decoder) if eqx.is_inexact_array(leaf))
+        return loss, {"reconstruction": loss, "kl": 0 * loss, "beta": jnp.zeros(())}
+
+
+def test_what_is_returned_is_a_mean_over_the_last_tenth_of_the_epochs():
+    n_epochs, rate = 40, 2.0**-10
+    trained, _ = fit(objective=lambda step: Slope(), optimizer=optax.sgd(rate), n_epochs=n_epochs, patience=n_epochs)
+    moved = parameters(trained.decoder)[0] - parameters(small_vae().decoder)[0]
+    behind = n_epochs - moved / (rate * N_STEPS)
+    # A mean with weights that grow as the ninth power of the epoch lies an eleventh of the way back.
+    np.testing.assert_allclose(behind, (n_epochs - 1) / 11, rtol=0.02)
+
+
 def test_normalization_and_starting_widths_are_not_trained():
     trained, start = usual()[0], small_vae()
     for where in (lambda v: v.encoder.shift, lambda v: v.decoder.scale, lambda v: v.likelihood.scale):

@@ -1,5 +1,6 @@
 """Latent points to conformations, given ones or new ones, each restored to the data's own local geometry."""
 
+import dataclasses
 import functools
 import warnings
 from typing import Any
@@ -83,10 +84,10 @@ def generate(
         ensemble is that of the training frames as the model reconstructs them, its structures near ones that the
         simulation has visited.
     restore : bool
-        As for `decode`.
+        As for `decode`; what ``noise`` has drawn and is valid as it is stays as drawn.
     noise : bool
         Sample the likelihood instead of taking its mean. Right for soft, floppy systems; where bonds are stiff it needs
-        a likelihood that knows how atoms move together, or else restoring undoes much of it.
+        a likelihood that knows how atoms move together (`fit_noise`), or else restoring undoes much of it.
     key : PRNG key, optional
         made from ``seed`` if left out.
     seed : int
@@ -114,8 +115,8 @@ def generate(
     if not noise:
         return _conformations(model, decode_coordinates(model, z), restore)
     keys = np.asarray(jax.random.key_data(jax.random.split(noise_key, n_frames)))
-    parts = [frames for _, frames in in_chunks(model.decoder.sample_from_data, z, keys)]
-    return _conformations(model, np.concatenate(parts), restore)
+    drawn = np.concatenate([frames for _, frames in in_chunks(model.decoder.sample_from_data, z, keys)])
+    return _conformations(model, drawn, restore, sampled=True)
 
 
 def _from_model(model: Model, keys: Keys) -> Points:
@@ -224,10 +225,15 @@ def restore_decoded(
     return restored, Restoration(moved, geometry.thermal, valid, model.system.unit)
 
 
-def _conformations(model: Model, raw: Coordinates, restore: bool, time: np.ndarray | None = None) -> Conformations:
+def _conformations(
+    model: Model, raw: Coordinates, restore: bool, time: np.ndarray | None = None, *, sampled: bool = False
+) -> Conformations:
     if not restore or model.data is None:
         return to_trajectory(model.system, raw, time)
-    restored, restoration = restore_decoded(model, raw)
+    if sampled:
+        restored, restoration = _restore_where_needed(model, raw)
+    else:
+        restored, restoration = restore_decoded(model, raw)
     if not restoration.valid.all() or restoration.far.any():
         warnings.warn(
             f"of {len(raw)} structures {np.sum(~restoration.valid)} are still not valid once restored, and "
@@ -235,3 +241,13 @@ def _conformations(model: Model, raw: Coordinates, restore: bool, time: np.ndarr
             stacklevel=3,
         )
     return to_trajectory(model.system, restored, time, restoration)
+
+
+def _restore_where_needed(model: Model, drawn: Coordinates) -> tuple[Coordinates, Restoration]:
+    """Restored where not valid. A sample spreads as the data do; restoring would draw in what is valid as it is."""
+    assert model.data is not None
+    needs = ~check(model.data.geometry, drawn).valid
+    restored, there = restore_decoded(model, drawn[needs])
+    frames, moved, valid = drawn.copy(), np.zeros(len(drawn), there.moved.dtype), ~needs
+    frames[needs], moved[needs], valid[needs] = restored, there.moved, there.valid
+    return frames, dataclasses.replace(there, moved=moved, valid=valid)

@@ -19,7 +19,8 @@ histogram, 50 x 50, of 40 000 restored conformations to the held-out runs (20 00
 normal prior, from a flow fitted afterwards, and from that with a noise fitted afterwards. Floor: of the training runs;
 of 40 000 frames drawn from them; and of all runs, split at random.
 ala2-further: all six runs for training; held out are further ones, which further_ala2.py makes, in the folder that
-MDVAE_FURTHER_ALA2 names: all of them, and the first four alone.
+MDVAE_FURTHER_ALA2 names: all of them, and the first four alone. "As drawn": share of conformations that were valid
+before anything was restored.
 likelihood: log p(x) of held-out data, one seed, by importance sampling and by sampling from the prior, on a linear
 model, whose exact value is known, and on the polymer.
 
@@ -201,6 +202,7 @@ def phi_psi(seed, latent_dim, training, held_out):
         off = np.abs(distances(new.xyz, pairs) - lengths.mean[bonded]) / lengths.spread[bonded]
         found[f"{name}, bonds valid %"] = 100 * np.mean((off < 5).all(axis=1))
         found[f"{name}, valid %"] = 100 * new.restoration.valid.mean()
+        found[f"{name}, as drawn %"] = 100 * np.mean(new.restoration.moved == 0)
     return found
 
 

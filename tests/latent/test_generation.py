@@ -136,11 +136,29 @@ def test_restored_structures_are_valid_and_say_how_far_they_moved(trained):
     assert str(restored.restoration).startswith("200 structures restored: moved by 0.")
 
 
-def test_generated_noise_is_restored(trained):
-    noisy = mdvae.generate(trained, 100, noise=True, seed=4)
-    assert check(trained.data.geometry, noisy.xyz[..., :2]).valid.all()
-    raw = mdvae.generate(trained, 100, noise=True, restore=False, seed=4).xyz[..., :2]
-    np.testing.assert_allclose(noisy.xyz[..., :2], restore_frames(Restorer(trained.data.geometry), raw), atol=1e-4)
+def test_generated_noise_is_restored_where_it_needs_to_be(trained):
+    noisy = mdvae.generate(trained, 200, noise=True, seed=4)
+    raw = mdvae.generate(trained, 200, noise=True, restore=False, seed=4).xyz[..., :2]
+    frames, restoration = noisy.xyz[..., :2], noisy.restoration
+    fine = check(trained.data.geometry, raw).valid
+    assert 0 < fine.sum() < 200
+    np.testing.assert_array_equal(frames[fine], raw[fine])
+    restored, there = restore_decoded(trained, raw[~fine])
+    np.testing.assert_allclose(frames[~fine], restored, atol=1e-6)
+    assert check(trained.data.geometry, frames).valid.all()
+    assert restoration.valid.all()
+    assert not restoration.moved[fine].any()
+    np.testing.assert_allclose(restoration.moved[~fine], there.moved, atol=1e-6)
+
+
+def test_noise_that_is_valid_as_drawn_is_left_alone(trained):
+    geometry = trained.data.geometry
+    wide = dataclasses.replace(geometry.lengths, smallest=0 * geometry.lengths.mean, largest=9 * geometry.lengths.mean)
+    soft = with_geometry(trained, lengths=wide, closest=0 * geometry.closest)
+    noisy, raw = (mdvae.generate(soft, 20, noise=True, restore=restore, seed=4) for restore in (True, False))
+    np.testing.assert_array_equal(noisy.xyz, raw.xyz)
+    assert noisy.restoration.valid.all()
+    assert not noisy.restoration.moved.any()
 
 
 def test_slices_do_not_say_what_was_restored(trained):

@@ -4,8 +4,11 @@ One shape for every chunk means one compilation, bounded memory, and a result th
 file was cut into chunks.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,6 +17,11 @@ from jax.typing import ArrayLike
 
 # Numbers in a chunk, about 4 MB: large enough to amortize the call, small enough to stay in cache.
 _CHUNK = 2**20
+# More chunks than this at once would need much memory where rows are long.
+_MOST_THREADS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def in_chunks(function: Callable, *arrays: np.ndarray) -> Iterator[tuple[slice, Any]]:
@@ -33,10 +41,38 @@ def in_chunks(function: Callable, *arrays: np.ndarray) -> Iterator[tuple[slice, 
     """
     n_rows = len(arrays[0])
     size = int(np.clip(_CHUNK // max(1, arrays[0][:1].size), 16, 4096))
-    for first in range(0, n_rows, size):
+
+    def one(first: int) -> tuple[slice, Any]:
         rows = slice(first, min(first + size, n_rows))
         result = _apply(function, *(_padded(array[rows], size) for array in arrays))
-        yield rows, jax.tree.map(lambda y, n=rows.stop - first: np.asarray(y)[:n], result)
+        return rows, jax.tree.map(lambda y: np.asarray(y)[: rows.stop - first], result)
+
+    yield from ahead(one, range(0, n_rows, size))
+
+
+def ahead(job: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Results in order, while the machine's cores are some items ahead.
+
+    Parameters
+    ----------
+    job : callable
+        Spends its time in compiled code, which lets go of the interpreter.
+    items : iterable
+    """
+    items = iter(items)
+    # The first alone: threads would each compile.
+    for item in items:
+        yield job(item)
+        break
+    n_threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    with ThreadPoolExecutor(n_threads) as pool:
+        waiting: deque = deque()
+        for item in items:
+            waiting.append(pool.submit(job, item))
+            if len(waiting) > n_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def map_rows(function: Callable, array: np.ndarray) -> np.ndarray:

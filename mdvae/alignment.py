@@ -11,18 +11,19 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mdvae._chunks import in_chunks
 from mdvae._types import Frame, Scalar, Weights
 from mdvae.geometry import (
     center,
+    principal,
     principal_axes,
-    principal_gap,
     rotate,
-    superposition_gap,
+    superposition,
     superposition_rotation,
 )
 
@@ -35,6 +36,12 @@ _SETTLED = 1e-4
 _ITERATIONS = 20
 # Points count as one point, or as lying on one line, below this share: the rounding of float32.
 _DEGENERATE = 1e-5
+# At least so many frames, evenly spaced, make the mean structure: it only says which way is up.
+_OF_MEAN = 2000
+# Numbers in a block that stays in cache.
+_BLOCK = 2**18
+# Lets no step pass for short that rounding has shortened.
+_ROUNDED = 0.999
 
 
 class AbstractAlignment(eqx.Module):
@@ -43,8 +50,8 @@ class AbstractAlignment(eqx.Module):
     weights: eqx.AbstractVar[Weights]
 
     @abc.abstractmethod
-    def __call__(self, frame: Frame) -> Frame:
-        """Center the frame and turn it.
+    def pose(self, frame: Frame) -> tuple[Frame, Scalar]:
+        """Center the frame and turn it; and how well the turn is defined.
 
         Parameters
         ----------
@@ -52,12 +59,18 @@ class AbstractAlignment(eqx.Module):
 
         Returns
         -------
-        (n_atoms, dim), nm
+        posed : (n_atoms, dim), nm
+        gap : scalar
+            From 0, not at all, to 1.
         """
 
-    @abc.abstractmethod
+    def __call__(self, frame: Frame) -> Frame:
+        """Center the frame and turn it."""
+        return self.pose(frame)[0]
+
     def gap(self, frame: Frame) -> Scalar:
-        """How well the turn is defined: 0 is not at all."""
+        """How well the turn is defined."""
+        return self.pose(frame)[1]
 
 
 class Superposition(AbstractAlignment):
@@ -69,14 +82,11 @@ class Superposition(AbstractAlignment):
     def __init__(self, weights: Weights, reference: Frame) -> None:
         self.weights, self.reference = weights, reference
 
-    def __call__(self, frame: Frame) -> Frame:
+    def pose(self, frame: Frame) -> tuple[Frame, Scalar]:
         """Center the frame and superpose it on the reference."""
         centered = center(frame, self.weights)
-        return rotate(centered, superposition_rotation(centered, self.reference, self.weights))
-
-    def gap(self, frame: Frame) -> Scalar:
-        """Relative gap of the superposition, 0 to 1."""
-        return superposition_gap(center(frame, self.weights), self.reference, self.weights)
+        rotation, gap = superposition(centered, self.reference, self.weights)
+        return rotate(centered, rotation), gap
 
 
 class PrincipalAxes(AbstractAlignment):
@@ -88,14 +98,11 @@ class PrincipalAxes(AbstractAlignment):
     def __init__(self, weights: Weights, reference: Frame) -> None:
         self.weights, self.reference = weights, reference
 
-    def __call__(self, frame: Frame) -> Frame:
+    def pose(self, frame: Frame) -> tuple[Frame, Scalar]:
         """Center the frame and lay it along its own principal axes."""
         centered = center(frame, self.weights)
-        return rotate(centered, principal_axes(centered, self.weights, self.reference))
-
-    def gap(self, frame: Frame) -> Scalar:
-        """Smallest difference of two moments as a share of their sum."""
-        return principal_gap(center(frame, self.weights), self.weights)
+        rotation, gap = principal(centered, self.weights, self.reference)
+        return rotate(centered, rotation), gap
 
 
 class Unaligned(AbstractAlignment):
@@ -106,13 +113,9 @@ class Unaligned(AbstractAlignment):
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
 
-    def __call__(self, frame: Frame) -> Frame:
-        """Center the frame."""
-        return center(frame, self.weights)
-
-    def gap(self, frame: Frame) -> Scalar:
-        """Nothing is turned, so nothing is ill defined."""
-        return jnp.ones((), frame.dtype)
+    def pose(self, frame: Frame) -> tuple[Frame, Scalar]:
+        """Center the frame; nothing is turned, so nothing is ill defined."""
+        return center(frame, self.weights), jnp.ones((), frame.dtype)
 
 
 def fit_alignment(name: str, coordinates: Coordinates, weights: Float[np.ndarray, " n_atoms"]) -> AbstractAlignment:
@@ -142,35 +145,33 @@ def fit_alignment(name: str, coordinates: Coordinates, weights: Float[np.ndarray
         raise ValueError(f"alignment={name!r} is not known; expected 'superposition', 'principal' or 'none'")
     _check_extent(coordinates, weights)
     start = center(jnp.asarray(coordinates[0]), of_atoms)
+    coordinates = coordinates[:: max(1, len(coordinates) // _OF_MEAN)]
     if name == "principal":
-        first = PrincipalAxes(of_atoms, jnp.zeros_like(start))(start)
+        first = rotate(start, _AXES(start, of_atoms, jnp.zeros_like(start)))
         return PrincipalAxes(of_atoms, _iterated_mean(PrincipalAxes, of_atoms, first, coordinates))
     mean = _iterated_mean(Superposition, of_atoms, start, coordinates)
-    laid = mean @ principal_axes(mean, of_atoms, jnp.zeros_like(mean)).T
+    laid = mean @ _AXES(mean, of_atoms, jnp.zeros_like(mean)).T
     return Superposition(of_atoms, laid)
 
 
-def pose(alignment: AbstractAlignment, coordinates: Coordinates) -> None:
+def pose(alignment: AbstractAlignment, coordinates: Coordinates) -> float:
     """Pose every frame, in place.
 
     Parameters
     ----------
     alignment : AbstractAlignment
     coordinates : (n_frames, n_atoms, dim), float32, writable, nm
+
+    Returns
+    -------
+    float
+        Smallest spectral gap over the frames: near 0, some frame's orientation is not defined. 1 for no frames.
     """
-    for rows, posed in in_chunks(alignment, coordinates):
+    smallest = 1.0
+    for rows, (posed, gaps) in in_chunks(alignment.pose, coordinates):
         coordinates[rows] = posed
-
-
-def smallest_gap(alignment: AbstractAlignment, coordinates: Coordinates) -> float:
-    """Smallest spectral gap over the frames: near 0, some frame's orientation is not defined.
-
-    Parameters
-    ----------
-    alignment : AbstractAlignment
-    coordinates : (n_frames, n_atoms, dim), float32, nm
-    """
-    return float(min(np.min(gaps) for _, gaps in in_chunks(alignment.gap, coordinates)))
+        smallest = min(smallest, float(gaps.min()))
+    return smallest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,11 +208,25 @@ def count_jumps(alignment: AbstractAlignment, coordinates: Coordinates, lengths:
         first += length
         if length < 2:
             continue
-        for _, (posed, intrinsic, size) in in_chunks(_Step(alignment.weights), frames[:-1], frames[1:]):
+        # A step is no shorter for being compared with a smaller one: only the long ones need the rotation.
+        suspects = _suspects(alignment.weights, frames)
+        for _, (posed, intrinsic, size) in in_chunks(_Step(alignment.weights), frames[suspects], frames[suspects + 1]):
             jumped = posed - intrinsic > _JUMP * size
             count += int(jumped.sum())
             largest = max(largest, float(np.max(posed, where=jumped, initial=0.0)))
     return Jumps(count, largest)
+
+
+def _suspects(weights: Weights, frames: Coordinates) -> Int[np.ndarray, " n_suspects"]:
+    """Frames before a step that is long enough for a jump, whatever the best rotation makes of it."""
+    of_entries = np.repeat(np.asarray(weights), frames.shape[2])
+    found, block = [], max(1, _BLOCK // frames[0].size)
+    for first in range(0, len(frames) - 1, block):
+        some = frames[first : first + block + 1].reshape(-1, len(of_entries))
+        step = np.square(some[1:] - some[:-1]) @ of_entries
+        size = np.square(some[:-1]) @ of_entries
+        found.append(first + np.flatnonzero(step >= (_ROUNDED * _JUMP) ** 2 * size))
+    return np.concatenate(found)
 
 
 def _check_extent(coordinates: Coordinates, weights: np.ndarray) -> None:
@@ -245,6 +260,10 @@ def _iterated_mean(
         if moved <= _SETTLED * np.linalg.norm(mean):
             break
     return jnp.asarray(mean, jnp.float32)
+
+
+# Compiled once, not anew with every trajectory.
+_AXES = jax.jit(principal_axes)
 
 
 class _Step(eqx.Module):

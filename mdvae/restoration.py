@@ -16,9 +16,7 @@ chain comes out as it went in, and why the answer is near the nearest structure:
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
 import jax
@@ -26,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mdvae._chunks import ahead
 from mdvae.geometry import safe_norm
 from mdvae.local_geometry import CENTER_BONDS, TORSION_BONDS, LocalGeometry, Statistics, pair_codes
 
@@ -50,8 +49,6 @@ _COLUMN = 28
 _STRAIN_UNIT = 0.02
 # Atoms times frames in one compiled call: large enough to fill the vector units, small enough for many cores at once.
 _SHEET = 16_384
-# More than that many stacks at once would need much memory where atoms are many.
-_MOST_THREADS = 8
 # Frames in a stack of few.
 _FEW = 8
 
@@ -271,7 +268,7 @@ def restore_frames(
 
 
 def _in_sheets(function: Callable, restorer: Restorer, coordinates: np.ndarray) -> Iterator[np.ndarray]:
-    """Apply a compiled function to stacks of one shape; the machine's cores take turns with them."""
+    """Apply a compiled function to stacks of one shape."""
     if not len(coordinates):
         yield coordinates
         return
@@ -280,12 +277,9 @@ def _in_sheets(function: Callable, restorer: Restorer, coordinates: np.ndarray) 
     stacks = [coordinates[first : first + size] for first in range(0, len(coordinates), size)]
     lengths = [len(stack) for stack in stacks]
     stacks[-1] = np.concatenate([stacks[-1], np.repeat(stacks[-1][-1:], size - lengths[-1], axis=0)])
-    # The first alone: threads would each compile.
-    yield np.asarray(function(restorer, stacks[0]))[: lengths[0]]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
-        results = pool.map(lambda stack: np.asarray(function(restorer, stack)), stacks[1:])
-        for result, n in zip(results, lengths[1:], strict=True):
-            yield result[:n]
+    results = ahead(lambda stack: np.asarray(function(restorer, stack)), stacks)
+    for result, n in zip(results, lengths, strict=True):
+        yield result[:n]
 
 
 @eqx.filter_jit

@@ -46,32 +46,34 @@ def principal_axes(frame: Frame, weights: Weights, reference: Frame) -> Float[Ar
     rotation : (dim, dim), determinant +1
         ``frame @ rotation.T`` has its largest moment along x, the smallest along the last axis.
     """
-    dim = frame.shape[1]
-    _, axes = symmetric_eigen(gyration_tensor(frame, weights))
-    signs = jnp.asarray(np.array(list(product((1.0, -1.0), repeat=dim))), axes.dtype)
-    along = jnp.sum(axes * jnp.einsum("a,ai,aj->ij", weights, frame, reference), axis=0)
-    proper = jnp.prod(signs, axis=1) * _determinant(axes) > 0
-    best = jnp.argmax(jnp.where(proper, signs @ along, -jnp.inf))
-    return (axes * signs[best][None]).T
+    return principal(frame, weights, reference)[0]
 
 
-def principal_gap(frame: Frame, weights: Weights) -> Scalar:
-    """Smallest difference between two principal moments, as a share of their sum.
-
-    Near zero the axes are not defined: the smallest motion may turn the frame by a right angle.
+def principal(frame: Frame, weights: Weights, reference: Frame) -> tuple[Float[Array, "dim dim"], Scalar]:
+    """The same rotation, and how well it is defined.
 
     Parameters
     ----------
     frame : (n_atoms, dim), nm, centered
     weights : (n_atoms,)
+    reference : (n_atoms, dim), nm
 
     Returns
     -------
-    Scalar between 0 and 1.
+    rotation : (dim, dim), determinant +1
+    gap : scalar
+        Smallest difference between two principal moments, as a share of their sum. Near zero the axes are not defined:
+        the smallest motion may turn the frame by a right angle.
     """
-    moments, _ = symmetric_eigen(gyration_tensor(frame, weights))
+    dim = frame.shape[1]
+    moments, axes = symmetric_eigen(gyration_tensor(frame, weights))
     total = jnp.sum(moments)
-    return jnp.min(moments[:-1] - moments[1:]) / jnp.where(total > 0, total, 1.0)
+    gap = jnp.min(moments[:-1] - moments[1:]) / jnp.where(total > 0, total, 1.0)
+    signs = jnp.asarray(np.array(list(product((1.0, -1.0), repeat=dim))), axes.dtype)
+    along = jnp.sum(axes * jnp.einsum("a,ai,aj->ij", weights, frame, reference), axis=0)
+    proper = jnp.prod(signs, axis=1) * _determinant(axes) > 0
+    best = jnp.argmax(jnp.where(proper, signs @ along, -jnp.inf))
+    return (axes * signs[best][None]).T, gap
 
 
 def _determinant(matrix: Float[Array, "dim dim"]) -> Scalar:

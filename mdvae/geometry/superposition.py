@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdvae._types import Frame, Scalar, Weights
-from mdvae.geometry.eigen import dominant_eigenvector, symmetric_eigen
+from mdvae.geometry.eigen import dominant_eigenvector
 
 
 def superposition_rotation(frame: Frame, reference: Frame, weights: Weights) -> Float[Array, "dim dim"]:
@@ -24,38 +24,37 @@ def superposition_rotation(frame: Frame, reference: Frame, weights: Weights) -> 
     rotation : (dim, dim), determinant +1
         ``frame @ rotation.T`` is the superposed frame.
     """
-    covariance = _covariance(frame, reference, weights)
-    if frame.shape[1] == 2:
-        return _planar_rotation(covariance)
-    return _rotation_of(dominant_eigenvector(_quaternion_matrix(covariance)))
+    return superposition(frame, reference, weights)[0]
 
 
-def superposition_gap(frame: Frame, reference: Frame, weights: Weights) -> Scalar:
-    """How well the best rotation is defined: 0 is not at all, 1 is as well as can be.
-
-    The gap below the top eigenvalue of the quaternion matrix (in the plane: the length of the vector
-    whose direction is the angle), relative to the sizes of both frames. It vanishes for points on a line.
+def superposition(frame: Frame, reference: Frame, weights: Weights) -> tuple[Float[Array, "dim dim"], Scalar]:
+    """The same rotation, and how well it is defined.
 
     Parameters
     ----------
-    frame, reference : (n_atoms, dim), nm, both centered
+    frame, reference : (n_atoms, dim), nm, both centered with the same weights
     weights : (n_atoms,)
 
     Returns
     -------
-    Scalar between 0 and 1.
+    rotation : (dim, dim), determinant +1
+    gap : scalar
+        From 0, not at all, to 1, as well as can be: half the gap below the top eigenvalue of the quaternion matrix (in
+        the plane: the length of the vector whose direction is the angle), relative to the sizes of both frames. It
+        vanishes for points on a line.
     """
-    covariance = _covariance(frame, reference, weights)
+    covariance = jnp.einsum("a,ai,aj->ij", weights, frame, reference)
     sizes = jnp.einsum("a,ad->", weights, frame**2) * jnp.einsum("a,ad->", weights, reference**2)
     scale = jnp.sqrt(jnp.where(sizes > 0, sizes, 1.0))
     if frame.shape[1] == 2:
-        return jnp.hypot(*_planar_vector(covariance)) / scale
-    values, _ = symmetric_eigen(_quaternion_matrix(covariance))
-    return (values[0] - values[1]) / (2 * scale)
-
-
-def _covariance(frame: Frame, reference: Frame, weights: Weights) -> Float[Array, "dim dim"]:
-    return jnp.einsum("a,ai,aj->ij", weights, frame, reference)
+        return _planar_rotation(covariance), jnp.hypot(*_planar_vector(covariance)) / scale
+    rotation = _rotation_of(dominant_eigenvector(_quaternion_matrix(covariance)))
+    # Once turned the covariance is symmetric, and half the gap is the sum of its eigenvalues but the largest.
+    turned = jnp.sum(rotation[:, :, None] * covariance[None], axis=1)
+    turned = 0.5 * (turned + turned.T)
+    axis = dominant_eigenvector(turned)
+    largest = jnp.sum(turned * axis[:, None] * axis[None])
+    return rotation, jnp.maximum(jnp.trace(turned) - largest, 0) / scale
 
 
 def _planar_vector(covariance: Float[Array, "2 2"]) -> tuple[Scalar, Scalar]:

@@ -11,7 +11,7 @@ import mdtraj as md
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdvae.alignment import AbstractAlignment, count_jumps, fit_alignment, pose, smallest_gap
+from mdvae.alignment import AbstractAlignment, count_jumps, fit_alignment, pose
 from mdvae.trajectory.files import Raw
 from mdvae.trajectory.frames import Chunk, Frames, Report
 from mdvae.trajectory.periodic import Molecules, Wholeness, find_molecules, make_whole
@@ -104,9 +104,9 @@ def read(
         messages.append("every z is 0: read as a system in the plane")
     weights = system.masses if center == "mass" else np.ones_like(system.masses)
     fitted = fit_alignment(alignment, coordinates, weights)
-    pose(fitted, coordinates)
+    gap = pose(fitted, coordinates)
     messages += _tell(found, stacklevel=3)
-    report = _report(fitted, alignment, coordinates, lengths, weights, found, messages, system.unit)
+    report = _report(fitted, alignment, coordinates, lengths, weights, found, messages, system.unit, gap)
     return Frames(coordinates, lengths, time, system, fitted, report)
 
 
@@ -424,6 +424,7 @@ def _report(
     found: Wholeness,
     messages: list[str],
     unit: str,
+    gap: float,
 ) -> Report:
     """Measure what the pose did to the data."""
     jumps = count_jumps(fitted, coordinates, lengths)
@@ -436,7 +437,7 @@ def _report(
         n_broken=found.n_broken + found.n_split_without_bonds + found.n_split_without_box,
         n_jumps=jumps.n,
         largest_jump=jumps.largest,
-        spectral_gap=smallest_gap(fitted, coordinates),
+        spectral_gap=gap,
         better_alignment=better,
         unit=unit,
         messages=messages,

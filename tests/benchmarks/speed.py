@@ -1,6 +1,6 @@
 """How fast, beside others who do the same: timed in turns in one run, medians, as ratios.
 
-    python tests/benchmarks/speed.py posing
+    python tests/benchmarks/speed.py posing reading
 
 posing: frames in memory, float32, superposed in place on one reference, centered on the geometric center; and laid
 along their own principal axes, which none of the others does. In multiples of the time that it takes to copy the array
@@ -8,21 +8,33 @@ once. mdtraj is `Trajectory.superpose`, MDAnalysis `AlignTraj(in_memory=True)`, 
 is in proportion to them). Largest difference: of atoms, from what NumPy's singular value decomposition gives in float64
 for a thousand of the frames.
 
+reading: a file of about 1 GB (decoded) to an array of superposed frames. mdvae is `read`, with what it reports of jumps
+and gaps; mdtraj is `load`, then `Trajectory.superpose`. Both superpose on the mean structure that `read` has found, and
+neither makes molecules whole. Floor: decoding alone, by mdtraj's file objects, a chunk at a time, nothing kept. In
+seconds. Largest difference: between the two results. Peak: memory of a process of its own that reads and does nothing
+else; in brackets what of it is more than the result and what the process holds once it has read a single frame.
+
 Peers are in `peers.txt`; one that is not installed leaves a dash.
 """
 
 import argparse
 import importlib.util
+import json
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import mdtraj as md
 import numpy as np
 
+import mdvae
 from mdvae.alignment import PrincipalAxes, Superposition, pose
 
 N_TURNS = 5
@@ -72,10 +84,7 @@ def superposed_by_numpy(frames, reference):
 
 
 def of_mdtraj(frames, reference):
-    topology = md.Topology()
-    chain = topology.add_chain()
-    for _ in range(len(reference)):
-        topology.add_atom("C", md.element.carbon, topology.add_residue("X", chain))
+    topology = carbons(len(reference))
     target = md.Trajectory(reference[None], topology)
     trajectory = md.Trajectory(frames, topology)
     return lambda: trajectory.superpose(target), lambda: trajectory.xyz
@@ -134,7 +143,93 @@ def posing():
         )
 
 
-SECTIONS = {"posing": posing}
+READ = """
+import json, resource, sys
+import mdtraj, mdvae
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+path, top, select = sys.argv[1:]
+options = {"top": top, "select": select or None, "periodic": False, "center": "geometry"}
+mdvae.read(mdtraj.load_frame(path, 0, top=top), **options | {"top": None})
+before = peak()
+frames = mdvae.read(path, **options)
+print(json.dumps([peak(), before, frames.coordinates.nbytes / 2**20]))
+"""
+
+
+def peak_of_reading(path, top, select=""):
+    done = subprocess.run([sys.executable, "-c", READ, path, top, select], check=True, capture_output=True, text=True)
+    # Chatter of mdtraj's DCD reader comes first.
+    peak, before, result = json.loads(done.stdout.splitlines()[-1])
+    return f"{peak:8.0f} MB ({peak - before - result:.0f})"
+
+
+def carbons(n_atoms):
+    topology = md.Topology()
+    chain = topology.add_chain()
+    for _ in range(n_atoms):
+        topology.add_atom("C", md.element.carbon, topology.add_residue("GLY", chain))
+    return topology
+
+
+def written(path, frames, n_frames):
+    """The same frames again and again, until there are so many."""
+    factor = 10 if path.suffix == ".dcd" else 1
+    with md.open(str(path), "w") as file:
+        for first in range(0, n_frames, len(frames)):
+            file.write(factor * frames[: n_frames - first])
+
+
+def decoded(path, n_atoms):
+    with md.open(str(path)) as file:
+        while len(file.read(n_frames=max(1, 2**23 // (12 * n_atoms)))[0]):
+            pass
+
+
+def reading():
+    print(
+        f"{'':22}{'floor':>8}{'mdvae':>8}{'mdtraj':>8}{'ratio':>7}   largest difference/nm, peak, of 1 % of the atoms"
+    )
+    for n_atoms in (214, 3341):
+        n_frames = 10**9 // (12 * n_atoms)
+        frames, structure = tumbling(min(n_frames, 5000), n_atoms)
+        with tempfile.TemporaryDirectory() as folder:
+            top = str(Path(folder) / "top.pdb")
+            md.Trajectory(structure[None], carbons(n_atoms)).save_pdb(top)
+            for ending in ("xtc", "dcd"):
+                path = Path(folder) / f"run.{ending}"
+                written(path, frames, n_frames)
+                print(read_by_all(path, top, n_frames, n_atoms), flush=True)
+                path.unlink()
+
+
+def read_by_all(path, top, n_frames, n_atoms):
+    results = {}
+
+    def ours():
+        results.pop("mdvae", None)
+        results["mdvae"] = mdvae.read(path, top=top, periodic=False, center="geometry")
+
+    def theirs():
+        results.pop("mdtraj", None)
+        target = md.Trajectory(np.asarray(results["mdvae"].alignment.reference)[None], md.load_topology(top))
+        results["mdtraj"] = md.load(str(path), top=top).superpose(target)
+
+    seconds, _ = in_turns({"mdvae": ours, "mdtraj": theirs, "floor": lambda: decoded(path, n_atoms)})
+    every = max(1, n_frames // 1000)
+    apart = np.abs(results["mdvae"].coordinates[::every] - results["mdtraj"].xyz[::every]).max()
+    few = f"index < {max(4, n_atoms // 100)}"
+    return (
+        f"{path.suffix[1:]} ({n_frames:6d}, {n_atoms:4d})  "
+        + "".join(f"{seconds[name]:8.2f}" for name in ("floor", "mdvae", "mdtraj"))
+        + f"{seconds['mdtraj'] / seconds['mdvae']:7.1f}   {apart:.1e}"
+        + f"{peak_of_reading(path, top)}{peak_of_reading(path, top, few)}"
+    )
+
+
+SECTIONS = {"posing": posing, "reading": reading}
 
 
 def main():

@@ -96,6 +96,7 @@ def raw_frames(
     *,
     reduced: bool = False,
     topology: md.Topology | None = None,
+    n_frames: int | None = None,
 ) -> Iterator[Raw]:
     """Frames of a file, some at a time.
 
@@ -110,6 +111,8 @@ def raw_frames(
         Lengths are in reduced units: XYZ and LAMMPS numbers stand for themselves.
     topology : md.Topology, optional
         Spares the PDB parser the work.
+    n_frames : int, optional
+        What `count_frames` has found, lest it look again.
 
     Raises
     ------
@@ -123,7 +126,7 @@ def raw_frames(
         scale = 10.0 if reduced and ending in _PLAIN_NUMBERS else 1.0
         yield from _batched(whole_frames(path, frames), atom_indices, size, scale)
     elif ending in BINARY_FORMATS:
-        yield from _binary_frames(path, ending, atom_indices, size)
+        yield from _binary_frames(path, ending, atom_indices, size, n_frames)
     else:
         yield from _loaded_frames(path, atom_indices, size, topology)
 
@@ -147,9 +150,9 @@ def count_frames(path: Path) -> int | None:
         return int(handle.n_frames if ending in _NETCDF else len(handle))
 
 
-def _binary_frames(path: Path, ending: str, atoms: np.ndarray | None, size: int) -> Iterator[Raw]:
+def _binary_frames(path: Path, ending: str, atoms: np.ndarray | None, size: int, n_frames: int | None) -> Iterator[Raw]:
     """Chunks read by mdtraj's file objects, never past the last whole frame."""
-    total = count_frames(path) or 0
+    total = (count_frames(path) if n_frames is None else n_frames) or 0
     if total == 0:
         return
     if ending in _NETCDF:

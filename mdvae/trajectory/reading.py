@@ -1,6 +1,7 @@
 """Sources to frames: chunk by chunk, molecules made whole, posed, and a report of what happened."""
 
 import dataclasses
+import math
 import operator
 import os
 import warnings
@@ -65,7 +66,7 @@ def read(
     stride : int
         Every how many frames of each trajectory one is kept, from the first on.
     chunk : int, optional
-        Frames read at a time; by default what decodes to 32 MB.
+        Frames read at a time; by default what decodes to 8 MB.
     length_unit : {"nm", "angstrom", "reduced"}, optional
         Of arrays, "nm" by default. Files are in nm; "reduced" says that their lengths have no unit.
     periodic : bool
@@ -356,6 +357,12 @@ def _check_finite(
     rest: Iterator[Raw],
 ) -> None:
     """Refuse NaN and infinity; the rest of the source is counted for the message."""
+    # One product reads everything once, and is finite only if all of it is.
+    entries = positions.reshape(len(positions), -1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        totals = entries @ np.ones(entries.shape[1], positions.dtype)
+    if np.isfinite(totals).all():
+        return
     bad = ~np.isfinite(positions).all(axis=(1, 2))
     if not bad.any():
         return
@@ -376,11 +383,12 @@ def _gather(
     progress: Callable[[int], Any] | None,
 ) -> tuple[np.ndarray, tuple[int, ...], np.ndarray | None]:
     """Read all sources: coordinates, frames of each, times."""
-    parts, lengths, times, n_frames = [], [], [], 0
+    lengths, times, n_frames = [], [], 0
+    gathered = _Gathered([plan.source.n_frames for plan in plans], stride)
     for plan in plans:
         start, time = n_frames, []
         for raw, _ in _prepared(plan, stride, chunk, periodic, found):
-            parts.append(raw.positions)
+            gathered.add(raw.positions)
             time.append(raw.time)
             n_frames += len(raw.positions)
             if progress is not None:
@@ -390,21 +398,43 @@ def _gather(
         lengths.append(n_frames - start)
         times.append(_increasing(time))
     every = None if any(time is None for time in times) else np.concatenate(times)
-    return _joined(parts, n_frames), tuple(lengths), every
+    return gathered.all(), tuple(lengths), every
 
 
-def _joined(parts: list[np.ndarray], n_frames: int) -> Float[np.ndarray, "n_frames n_atoms dim"]:
-    """Concatenate, letting go of each part as it is copied, so that memory never holds two of all."""
-    if len(parts) == 1:
-        return parts[0]
-    joined = np.empty((n_frames, *parts[0].shape[1:]), np.float32)
-    parts.reverse()
-    first = 0
-    while parts:
-        part = parts.pop()
-        joined[first : first + len(part)] = part
-        first += len(part)
-    return joined
+class _Gathered:
+    """Coordinates of all chunks in one array, without memory for two of them.
+
+    Parameters
+    ----------
+    expected : list of int or None
+        Frames of each source, before striding; None where only reading tells.
+    stride : int
+    """
+
+    def __init__(self, expected: list[int | None], stride: int) -> None:
+        known = all(n is not None for n in expected)
+        self._n_expected = sum(math.ceil(n / stride) for n in expected if n is not None) if known else None
+        self._parts: list[np.ndarray] = []
+        self._array, self._n = np.zeros((0, 0, 0), np.float32), 0
+
+    def add(self, part: Float[np.ndarray, "n_frames n_atoms dim"]) -> None:
+        """Copy the next chunk to its place; keep it, where no place is known yet."""
+        if self._n_expected is None:
+            self._parts.append(part)
+            return
+        if not self._n:
+            self._array = np.empty((self._n_expected, *part.shape[1:]), np.float32)
+        self._array[self._n : self._n + len(part)] = part
+        self._n += len(part)
+
+    def all(self) -> Float[np.ndarray, "n_frames n_atoms dim"]:
+        """What was added. Parts are let go of as they are copied."""
+        if self._parts:
+            self._n_expected, parts = sum(len(part) for part in self._parts), self._parts[::-1]
+            self._parts = []
+            while parts:
+                self.add(parts.pop())
+        return self._array[: self._n]
 
 
 def _increasing(parts: list[np.ndarray | None]) -> np.ndarray | None:

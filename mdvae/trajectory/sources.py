@@ -1,6 +1,7 @@
 """Everything that conformations can come from, behind one interface."""
 
 import abc
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,20 @@ import mdtraj as md
 import numpy as np
 from jaxtyping import Int
 
-from mdvae.trajectory.files import Raw, check_format, count_atoms, own_topology, raw_frames, warn_of_promises
+from mdvae.trajectory.files import (
+    Raw,
+    check_format,
+    count_atoms,
+    count_frames,
+    own_topology,
+    raw_frames,
+    warn_of_promises,
+)
 from mdvae.trajectory.topologies import check_file, extension
 
-# Bytes of whole frames that one chunk decodes, and the most frames it may have.
-_CHUNK_BYTES = 32 * 2**20
+# Bytes of whole frames that one chunk decodes: few enough that memory is used again and again, which is many times as
+# fast as fresh memory. And the most frames it may have.
+_CHUNK_BYTES = 8 * 2**20
 _CHUNK_FRAMES = 10_000
 
 
@@ -27,12 +37,17 @@ class AbstractSource(abc.ABC):
     topology: md.Topology | None
     is_file: bool = False
 
+    @property
+    def n_frames(self) -> int | None:
+        """Frames, where they are known without reading."""
+        return None
+
     @abc.abstractmethod
     def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
         """Yield consecutive frames of some atoms, ``size`` frames at a time."""
 
     def chunk_size(self, chunk: int | None) -> int:
-        """Frames of a chunk: as wished, or what fits in 32 MB."""
+        """Frames of a chunk: as wished, or what fits in 8 MB."""
         if chunk is not None:
             return chunk
         return int(np.clip(_CHUNK_BYTES // (12 * self.n_atoms), 1, _CHUNK_FRAMES))
@@ -52,9 +67,16 @@ class FileSource(AbstractSource):
         self._helper = self.topology if self.topology is not None else top
         self.n_atoms = self.topology.n_atoms if self.topology is not None else count_atoms(path, top)
 
+    @functools.cached_property
+    def n_frames(self) -> int | None:
+        """By the layout of a binary file."""
+        return count_frames(self._path)
+
     def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
         """Read chunk by chunk."""
-        yield from raw_frames(self._path, atom_indices, size, reduced=self._reduced, topology=self._helper)
+        yield from raw_frames(
+            self._path, atom_indices, size, reduced=self._reduced, topology=self._helper, n_frames=self.n_frames
+        )
 
 
 class TrajectorySource(AbstractSource):
@@ -65,6 +87,11 @@ class TrajectorySource(AbstractSource):
             raise ValueError(f"{name} has no topology; give its positions as an array instead")
         self.name, self.dim, self.n_atoms = name, 3, trajectory.n_atoms
         self.topology, self._trajectory = trajectory.topology, trajectory
+
+    @property
+    def n_frames(self) -> int:
+        """Of the trajectory."""
+        return self._trajectory.n_frames
 
     def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
         """Copy chunk by chunk."""
@@ -89,6 +116,11 @@ class ArraySource(AbstractSource):
         check_positions(positions, name)
         self.name, self.dim, self.n_atoms = name, positions.shape[2], positions.shape[1]
         self.topology, self._positions, self._factor = None, positions, factor
+
+    @property
+    def n_frames(self) -> int:
+        """Of the array."""
+        return len(self._positions)
 
     def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
         """Copy chunk by chunk, in nm or reduced units."""

@@ -50,21 +50,23 @@ def in_chunks(function: Callable, *arrays: np.ndarray) -> Iterator[tuple[slice, 
     yield from ahead(one, range(0, n_rows, size))
 
 
-def ahead(job: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results in order, while the machine's cores are some items ahead.
+def ahead(job: Callable[[Item], Result], items: Iterable[Item], n_threads: int | None = None) -> Iterator[Result]:
+    """Results in order, while threads are some items ahead.
 
     Parameters
     ----------
     job : callable
         Spends its time in compiled code, which lets go of the interpreter.
     items : iterable
+    n_threads : int, optional
+        As many as the machine has cores, up to 8, if left out.
     """
     items = iter(items)
     # The first alone: threads would each compile.
     for item in items:
         yield job(item)
         break
-    n_threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    n_threads = n_threads or min(os.cpu_count() or 1, _MOST_THREADS)
     with ThreadPoolExecutor(n_threads) as pool:
         waiting: deque = deque()
         for item in items:

@@ -355,11 +355,11 @@ def test_prior_noise_and_likelihood_are_those_of_the_library(run, files, trained
 
 @pytest.mark.usefixtures("interruptible")
 def test_interrupt_in_training_keeps_the_best_model(run, files, monkeypatch, tmp_path):
-    def interrupt(self, epoch, n_epochs, terms):
+    def interrupt(self, epoch, n_epochs, terms, model=0):
         if epoch == 3:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("mdvae.training.descent.ProgressBar.__call__", interrupt)
+    monkeypatch.setattr("mdvae.training.progress.ProgressBar.__call__", interrupt)
     code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", *FIT[:2], "--epochs", "50")
     assert code == 130, err
     assert "interrupted in epoch 4 of 50; the best model so far is in m.mdvae" in err
@@ -388,11 +388,11 @@ def test_interrupt_in_figures_keeps_the_model(run, files, monkeypatch, tmp_path)
 
 @pytest.mark.usefixtures("interruptible")
 def test_interrupt_in_fitting_a_prior_keeps_the_best_one(run, files, monkeypatch, tmp_path):
-    def interrupt(self, epoch, n_epochs, terms):
+    def interrupt(self, epoch, n_epochs, terms, model=0):
         if epoch == 3:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("mdvae.training.descent.ProgressBar.__call__", interrupt)
+    monkeypatch.setattr("mdvae.training.progress.ProgressBar.__call__", interrupt)
     code, _, err = run("fit-prior", files / "chain.mdvae", "--n-components", "4", "-o", "prior.mdvae")
     assert code == 130, err
     assert err.splitlines()[0] == "mdvae: warning: fitting the prior was interrupted; it is the best so far"

@@ -1,6 +1,7 @@
 """Fitting."""
 
 from mdvae.training.afterwards import fit_noise, fit_prior, fit_vae_prior
+from mdvae.training.feed import Resident, Streamed
 from mdvae.training.fitting import train
 from mdvae.training.loop import optimize
 from mdvae.training.settings import Settings, check_not_negative
@@ -8,7 +9,9 @@ from mdvae.training.splits import split_blocks
 from mdvae.training.vectors import TrainedVAE, train_vae
 
 __all__ = [
+    "Resident",
     "Settings",
+    "Streamed",
     "TrainedVAE",
     "check_not_negative",
     "fit_noise",

@@ -25,11 +25,14 @@ from mdvae._chunks import in_chunks
 from mdvae._keys import key_for
 from mdvae._types import Features, Key, Latent, Scalar, Whole
 from mdvae.distributions import AbstractNormal
+from mdvae.history import History
 from mdvae.model import Model
 from mdvae.networks import AbstractEncoder
 from mdvae.spec import COMPONENTS, MIXTURES, PRIORS, Spec
 from mdvae.training.descent import descend
+from mdvae.training.feed import Resident
 from mdvae.training.fitting import diagnosed
+from mdvae.training.progress import ProgressBar
 from mdvae.training.settings import settings_from
 from mdvae.training.splits import split_blocks
 from mdvae.vae import (
@@ -257,15 +260,15 @@ def fit_vae_prior(
     leaves, structure = jax.tree.flatten(posteriors)
     objective = _CrossEntropy(vae.encoder, structure, tuple(leaf.shape[1] for leaf in leaves))
     plan = chosen.plan(len(training))
-    fit = functools.partial(
-        descend, features=jnp.concatenate(leaves, axis=1), objective=lambda step: objective, progress=progress
-    )
-    fitted, history = fit(start, training=training, validation=validation, plan=plan, key=key)
+    rows = jnp.concatenate(leaves, axis=1)
+    fit = functools.partial(_shown, progress, objective=lambda step: objective)
+    fitted, history = fit(start, Resident(rows, training, validation, plan.batch_size), plan=plan, key=key)
     interrupted = history.interrupted
     if not interrupted:
         # Held-out blocks say for how long, and then count themselves: without them the prior would be missing where a
         # run was for a while.
         half = max(1, (history.best_epoch + 1) // 2)
+        everything = Resident(rows, np.arange(len(x)), validation, plan.batch_size)
         rest = dataclasses.replace(
             chosen,
             epochs=half,
@@ -274,9 +277,7 @@ def fit_vae_prior(
             patience=half,
         )
         try:
-            of_all, more = fit(
-                fitted, training=np.arange(len(x)), validation=validation, plan=rest.plan(len(x)), key=again_key
-            )
+            of_all, more = fit(fitted, everything, plan=rest.plan(len(x)), key=again_key)
             interrupted = more.interrupted
             # Half-way it may be worse than what is there.
             fitted = fitted if interrupted else of_all
@@ -285,6 +286,11 @@ def fit_vae_prior(
     if interrupted:
         warnings.warn("fitting the prior was interrupted; it is the best so far", stacklevel=2)
     return eqx.tree_at(lambda vae: vae.prior, vae, fitted, is_leaf=_is_prior)
+
+
+def _shown(progress: bool, *arguments, **settings) -> tuple[AbstractPrior, History]:
+    with ProgressBar(progress) as bar:
+        return descend(*arguments, **settings, progress=bar)
 
 
 def check_components(n_components: Whole, n_examples: int) -> int:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
 
 from mdvae._types import Key
 from mdvae.history import History
-from mdvae.training.loop import Module, optimize
-from mdvae.training.progress import ProgressBar
+from mdvae.training.feed import AbstractFeed
+from mdvae.training.loop import Module, Progress, optimize
 from mdvae.training.schedules import learning_rate_schedule
 from mdvae.training.settings import Plan
 from mdvae.vae import AbstractObjective
@@ -22,30 +21,29 @@ _ADAM = optax.adam(1.0)
 
 def descend(
     module: Module,
-    features: Float[Array | np.ndarray, "n n_features"],
-    training: Int[np.ndarray, " n_training"],
-    validation: Int[np.ndarray, " n_validation"],
+    feed: AbstractFeed,
     *,
     objective: Callable[..., AbstractObjective],
     plan: Plan,
     key: Key,
     augment: Callable | None = None,
-    progress: bool = True,
+    progress: Progress | None = None,
 ) -> tuple[Module, History]:
     """Train until it gets no better, then cool down.
 
     Parameters
     ----------
     module : VAE, or what else the objective judges
-    features : (n, n_features)
-    training, validation : indices of examples
+    feed : AbstractFeed
+        Training and held-out examples.
     objective : callable
         Training step to objective.
     plan : Plan
     key : PRNG key
     augment : callable, optional
         See `optimize`.
-    progress : bool
+    progress : callable, optional
+        See `optimize`.
 
     Returns
     -------
@@ -55,34 +53,29 @@ def descend(
     n_steps = plan.epochs * plan.steps_per_epoch
     learning_rate = float(plan.settings.learning_rate)
     schedule = learning_rate_schedule(learning_rate, n_steps)
-    with ProgressBar(progress) as bar:
-        loop = functools.partial(
-            optimize,
-            features=features,
-            training=training,
-            validation=validation,
-            batch_size=plan.batch_size,
-            key=key,
-            objective=objective,
-            optimizer=_ADAM,
-            augment=augment,
-            progress=bar,
-        )
-        module, history = loop(
-            module,
-            learning_rate=schedule,
-            n_epochs=plan.epochs,
-            patience=plan.patience,
-            settled=plan.settled,
-        )
-        left = plan.epochs - history.n_epochs
-        if left and not history.interrupted:
-            n_cool = min(left, max(10, (history.best_epoch + 1) // 2))
-            # Not faster than training had come to be by itself.
-            reached = float(np.asarray(schedule((history.best_epoch + 1) * plan.steps_per_epoch)))
-            rate = min(learning_rate / 2, reached)
-            return _cooled(loop, module, history, plan, rate, n_cool)
-    return module, history
+    loop = functools.partial(
+        optimize,
+        feed=feed,
+        key=key,
+        objective=objective,
+        optimizer=_ADAM,
+        augment=augment,
+        progress=progress,
+    )
+    module, history = loop(
+        module,
+        learning_rate=schedule,
+        n_epochs=plan.epochs,
+        patience=plan.patience,
+        settled=plan.settled,
+    )
+    left = plan.epochs - history.n_epochs
+    if not left or history.interrupted:
+        return module, history
+    n_cool = min(left, max(10, (history.best_epoch + 1) // 2))
+    # Not faster than training had come to be by itself.
+    reached = float(np.asarray(schedule((history.best_epoch + 1) * plan.steps_per_epoch)))
+    return _cooled(loop, module, history, plan, min(learning_rate / 2, reached), n_cool)
 
 
 def _cooled(

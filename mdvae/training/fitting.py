@@ -21,6 +21,8 @@ from mdvae.model import Coordinate, Decoder, Model, check_enough, remember
 from mdvae.representations import AbstractRepresentation
 from mdvae.restoration import Restorer
 from mdvae.training.descent import descend
+from mdvae.training.feed import Resident
+from mdvae.training.progress import ProgressBar
 from mdvae.training.schedules import annealed
 from mdvae.training.settings import check_density, check_not_negative, settings_from
 from mdvae.training.splits import split_blocks
@@ -107,19 +109,18 @@ def train(
         objective = annealed(objective, penalty, float(strain_weight), plan.epochs * plan.steps_per_epoch // 2)
     key_given = key is not None
     key = key_for("train", seed) if key is None else key
-    features = _features(model, frames.coordinates)
-    vae, history = descend(
-        model.vae,
-        features,
-        training,
-        validation,
-        objective=objective,
-        plan=plan,
-        key=key,
-        augment=None if changed is None else _Augmented(model.representation, changed),
-        progress=progress,
-    )
-    del features
+    feed = Resident(_features(model, frames.coordinates), training, validation, plan.batch_size)
+    with ProgressBar(progress) as bar:
+        vae, history = descend(
+            model.vae,
+            feed,
+            objective=objective,
+            plan=plan,
+            key=key,
+            augment=None if changed is None else _Augmented(model.representation, changed),
+            progress=bar,
+        )
+    del feed
     record = plan.to_dict() | {
         "likelihood": type(model.vae.likelihood).__name__,
         "strain_weight": float(strain_weight),

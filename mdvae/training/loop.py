@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from mdvae._types import Key, Scalar
 from mdvae.history import History
+from mdvae.training.feed import AbstractFeed
 from mdvae.vae import AbstractObjective
 
 Module = TypeVar("Module", bound=eqx.Module)
@@ -27,14 +28,11 @@ _WORDS = {"reconstruction": "reconstruction", "kl": "KL"}
 
 def optimize(
     module: Module,
-    features: Float[Array | np.ndarray, "n_frames n_features"],
-    training: Int[np.ndarray, " n_training"],
-    validation: Int[np.ndarray, " n_validation"],
+    feed: AbstractFeed,
     *,
     objective: Callable[..., AbstractObjective],
     optimizer: optax.GradientTransformation,
     n_epochs: int,
-    batch_size: int,
     patience: int,
     key: Key,
     learning_rate: optax.Schedule | None = None,
@@ -45,24 +43,22 @@ def optimize(
 ) -> tuple[Module, History]:
     """Train by stochastic gradients; return the parameters that did best on the held-out frames.
 
-    Every epoch is one compiled scan over data that stay on the device, shuffled by index. The held-out
-    frames are judged at the final objective with the same noise after every epoch. What is judged, and returned, is a
-    running mean of the parameters over about the last tenth of the epochs (polynomial-decay averaging,
-    doi:10.48550/arXiv.1212.1824): nearer to the middle of what single steps scatter about.
+    Every epoch is a compiled scan over data on the device, shuffled by index: one where all of them fit, or one for
+    each block. The held-out frames are judged at the final objective with the same noise after every epoch. What is
+    judged, and returned, is a running mean of the parameters over about the last tenth of the epochs (polynomial-decay
+    averaging, doi:10.48550/arXiv.1212.1824): nearer to the middle of what single steps scatter about.
 
     Parameters
     ----------
     module : VAE, or what else the objective judges
         Where to start; not changed.
-    features : (n_frames, n_features)
-    training, validation : indices of frames
+    feed : AbstractFeed
+        Training and held-out examples.
     objective : callable
         Training step (int) to objective, see `schedules`. What else it knows by its arrays, as a PyTree, may change
         without another compilation.
     optimizer : optax.GradientTransformation
     n_epochs : int
-    batch_size : int
-        At most the number of training frames; an incomplete last batch is left out of its epoch.
     patience : int
         Epochs without a better validation loss after which training stops.
     key : PRNG key
@@ -97,14 +93,11 @@ def optimize(
     are none, and it is raised.
     """
     started = time.perf_counter()
-    batch_size = min(batch_size, len(training))
-    n_steps = len(training) // batch_size
-    data = jnp.asarray(features)
-    rows, held_out = jnp.asarray(training), jnp.asarray(validation)
+    n_steps = feed.n_steps
     # Donated buffers are overwritten; the caller's parameters must survive.
     params, static = eqx.partition(jax.tree.map(_copied, module), eqx.is_inexact_array)
     state = optimizer.init(params)
-    fixed = _Fixed(static, objective, optimizer, augment, batch_size, data, rows)
+    fixed = _Fixed(static, objective, optimizer, augment)
     final = objective((first_epoch + n_epochs) * n_steps)
     validation_key = jax.random.fold_in(key, 0)
     factors = jax.jit(learning_rate or jnp.ones_like)
@@ -116,13 +109,20 @@ def optimize(
     try:
         for epoch in range(n_epochs):
             number = first_epoch + epoch
-            steps = number * n_steps + jnp.arange(n_steps)
-            epoch_key = jax.random.fold_in(key, number + 1)
-            params, state, terms = _epoch(fixed, params, state, steps, factors(steps).astype(jnp.float32), epoch_key)
+            shuffle_key, noise_key = jax.random.split(jax.random.fold_in(key, number + 1))
+            done, parts, judged = number * n_steps, _Mean(), _Mean()
+            for data, rows in feed.shuffled(shuffle_key):
+                steps = done + jnp.arange(len(rows))
+                given = _Given(data, rows, steps, factors(steps).astype(jnp.float32), noise_key)
+                params, state, terms = _take_steps((fixed, given), params, state)
+                parts.add(terms, len(rows))
+                done += len(rows)
             average = _mixed(average, params, 1 / (1 + _AVERAGED * epoch))
-            judged = _validate(final, average, static, data, held_out, validation_key)
-            record = {name: float(value) for name, value in terms.items()}
-            record |= {f"validation_{name}": float(value) for name, value in judged.items() if name != "beta"}
+            for data, rows in feed.held_out(_VALIDATION_BATCH):
+                first = jnp.asarray(judged.weight // _VALIDATION_BATCH)
+                judged.add(_validate(final, average, static, data, rows, first, validation_key), len(rows))
+            record = parts.value()
+            record |= {f"validation_{name}": value for name, value in judged.value().items() if name != "beta"}
             _check_finite(record, records)
             better = epoch <= settled or record["validation_loss"] < records[best_epoch]["validation_loss"]
             best = (epoch, average) if better else (best_epoch, best_params)
@@ -139,7 +139,7 @@ def optimize(
         stopped = f"interrupted in epoch {len(records) + 1} of {n_epochs}"
     terms = {name: np.array([record[name] for record in records]) for name in records[0]}
     seconds = time.perf_counter() - started
-    history = History(terms, best_epoch, stopped, len(training), len(validation), seconds)
+    history = History(terms, best_epoch, stopped, feed.n_training, feed.n_validation, seconds)
     return eqx.combine(best_params, static), history
 
 
@@ -150,36 +150,60 @@ class _Fixed(NamedTuple):
     objective: Callable[..., AbstractObjective]
     optimizer: optax.GradientTransformation
     augment: Callable | None
-    batch_size: int
+
+
+class _Given(NamedTuple):
+    """What is another in every block: examples, batches of their rows, numbers of the steps, factors on the updates."""
+
     data: Array
-    rows: Array
+    rows: Int[Array, "n_steps batch_size"]
+    steps: Int[Array, " n_steps"]
+    factors: Float[Array, " n_steps"]
+    key: Key
+
+
+class _Mean:
+    """Mean terms of blocks of different sizes; nothing is waited for before it is asked for."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Mapping[str, Scalar], int]] = []
+        self.weight = 0
+
+    def add(self, terms: Mapping[str, Scalar], weight: int) -> None:
+        if self._parts:
+            # Blocks must not pile up before a device that is slower than the disk.
+            jax.block_until_ready(self._parts[-1])
+        self._parts.append((terms, weight))
+        self.weight += weight
+
+    def value(self) -> dict[str, float]:
+        names = self._parts[0][0]
+        return {name: sum(float(terms[name]) * w for terms, w in self._parts) / self.weight for name in names}
 
 
 # Of the module, not of a run: another run of the same shapes, the cool-down for one, compiles nothing.
 @eqx.filter_jit(donate="all-except-first")
-def _epoch(fixed: _Fixed, params, state, steps, factors, key) -> tuple[Any, Any, dict[str, Scalar]]:
-    """One epoch: shuffle, then a scan of gradient steps; parameters and optimizer state are donated."""
-    shuffle_key, noise_key = jax.random.split(key)
-    shuffled = jax.random.permutation(shuffle_key, fixed.rows)[: len(steps) * fixed.batch_size]
+def _take_steps(known: tuple[_Fixed, _Given], params, state) -> tuple[Any, Any, dict[str, Scalar]]:
+    """Gradient steps, a batch each; parameters and optimizer state are overwritten."""
+    fixed, given = known
 
     def loss(params, step, batch, key):
         return fixed.objective(step)(eqx.combine(params, fixed.static), batch, key)
 
     def one(carry, inputs):
         params, state = carry
-        i, step, factor, batch_rows = inputs
-        key = jax.random.fold_in(noise_key, i)
-        batch = fixed.data[batch_rows]
+        step, factor, batch_rows = inputs
+        key = jax.random.fold_in(given.key, step)
+        batch = given.data[batch_rows]
         if fixed.augment is not None:
             key, own_key = jax.random.split(key)
-            batch = jax.vmap(fixed.augment)(batch, jax.random.split(own_key, fixed.batch_size))
+            batch = jax.vmap(fixed.augment)(batch, jax.random.split(own_key, len(batch_rows)))
         (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(params, step, batch, key)
         updates, state = fixed.optimizer.update(grads, state, params)
         updates = jax.tree.map(lambda update: factor * update, updates)
         return (optax.apply_updates(params, updates), state), {"loss": value, **terms}
 
-    inputs = jnp.arange(len(steps)), steps, factors, shuffled.reshape(len(steps), fixed.batch_size)
-    (params, state), terms = jax.lax.scan(one, (params, state), inputs)
+    (params, state), terms = jax.lax.scan(one, (params, state), (given.steps, given.factors, given.rows))
     return params, state, jax.tree.map(jnp.mean, terms)
 
 
@@ -189,23 +213,23 @@ def _mixed(average, params, share):
 
 
 @eqx.filter_jit
-def _validate(objective: AbstractObjective, params, static, data, rows, key) -> dict[str, Scalar]:
-    """Mean terms over the held-out frames: whole batches in a scan, then what is left over."""
+def _validate(objective: AbstractObjective, params, static, data, rows, first, key) -> dict[str, Scalar]:
+    """Mean terms over held-out frames: whole batches in a scan, then what is left over; the first has a number."""
     module, n_frames = eqx.combine(params, static), len(rows)
     n_batches, rest = divmod(n_frames, _VALIDATION_BATCH)
     whole = n_batches * _VALIDATION_BATCH
 
-    def judge(batch_rows, key):
-        value, terms = objective(module, data[batch_rows], key)
+    def judge(batch_rows, number):
+        value, terms = objective(module, data[batch_rows], jax.random.fold_in(key, number))
         return {"loss": value, **terms}
 
     totals = []
     if n_batches:
-        inputs = rows[:whole].reshape(n_batches, _VALIDATION_BATCH), jax.random.split(key, n_batches)
+        inputs = rows[:whole].reshape(n_batches, _VALIDATION_BATCH), first + jnp.arange(n_batches)
         _, terms = jax.lax.scan(lambda _, x: (None, judge(*x)), None, inputs)
         totals.append(jax.tree.map(lambda t: jnp.mean(t) * (whole / n_frames), terms))
     if rest:
-        terms = judge(rows[whole:], jax.random.fold_in(key, n_batches))
+        terms = judge(rows[whole:], first + n_batches)
         totals.append(jax.tree.map(lambda t: t * (rest / n_frames), terms))
     return jax.tree.map(lambda *parts: sum(parts), *totals)
 

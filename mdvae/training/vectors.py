@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -13,6 +12,8 @@ from mdvae._keys import key_for
 from mdvae._types import Key, Whole
 from mdvae.history import History
 from mdvae.training.descent import descend
+from mdvae.training.feed import Resident
+from mdvae.training.progress import ProgressBar
 from mdvae.training.settings import check_density, settings_from
 from mdvae.training.splits import split_blocks
 from mdvae.vae import VAE, Diagnostics, diagnose, reconstruction_error
@@ -111,17 +112,11 @@ def train_vae(
     training, validation = split_blocks([len(x)] if lengths is None else lengths, float(chosen.validation_fraction))
     plan = chosen.plan(len(training))
     key = key_for("train", seed) if key is None else key
-    trained, history = descend(
-        vae,
-        jnp.asarray(x),
-        training,
-        validation,
-        objective=plan.objective(),
-        plan=plan,
-        key=key,
-        augment=augment,
-        progress=progress,
-    )
+    feed = Resident(x, training, validation, plan.batch_size)
+    with ProgressBar(progress) as bar:
+        trained, history = descend(
+            vae, feed, objective=plan.objective(), plan=plan, key=key, augment=augment, progress=bar
+        )
     try:
         error = reconstruction_error(trained, x[validation])
         found = diagnose(trained, x[training], reconstruction=error, key=jax.random.fold_in(key, 2**31))

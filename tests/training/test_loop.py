@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from mdvae.networks import MLPDecoder, MLPEncoder
-from mdvae.training import optimize
+from mdvae.training import Resident, optimize
 from mdvae.training.schedules import warmup
 from mdvae.vae import VAE, AbstractObjective, Gaussian, NegativeELBO, StandardNormal
 
@@ -52,11 +52,11 @@ def fit(*, x=None, training=TRAINING, validation=VALIDATION, **changes):
         "objective": objective,
         "optimizer": optax.adam(1e-2),
         "n_epochs": EPOCHS,
-        "batch_size": BATCH,
         "patience": EPOCHS,
         "key": jax.random.key(0),
     }
-    return optimize(small_vae(), features() if x is None else x, training, validation, **settings | changes)
+    feed = Resident(features() if x is None else x, training, validation, changes.pop("batch_size", BATCH))
+    return optimize(small_vae(), feed, **settings | changes)
 
 
 @cache
@@ -165,10 +165,8 @@ def test_the_callers_vae_and_data_survive():
     """Buffers are donated inside; those of the caller must not be."""
     vae, x = small_vae(), jnp.asarray(features())
     before = parameters(vae)
-    optimize(
-        vae, x, TRAINING, VALIDATION, objective=roundtrip, optimizer=optax.adam(1e-2), n_epochs=1, batch_size=64,
-        patience=1, key=jax.random.key(0),
-    )  # fmt: skip
+    feed = Resident(x, TRAINING, VALIDATION, 64)
+    optimize(vae, feed, objective=roundtrip, optimizer=optax.adam(1e-2), n_epochs=1, patience=1, key=jax.random.key(0))
     assert all(np.array_equal(a, b) for a, b in zip(parameters(vae), before, strict=True))
     np.testing.assert_array_equal(x, features())
 

@@ -26,11 +26,11 @@ def trained(x, vae=None, **settings):
 
 def test_one_dimension_follows_a_curve_that_no_line_does():
     x = bent()
-    found = trained(x)
+    found = trained(x, epochs=200)
     residual = x - x.mean(axis=0)
     first = np.linalg.svd(residual, full_matrices=False)[2][:1]
     line = np.sqrt(np.mean((residual - residual @ first.T @ first) ** 2))
-    assert found.diagnostics.reconstruction < 0.5 * line
+    assert found.diagnostics.reconstruction < 0.2 * line
     assert found.diagnostics.findings == [] or "not where the prior is" in found.diagnostics.findings[0]
 
 

@@ -1,0 +1,93 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mdvae.training import Resident, Streamed, feed, optimize
+from mdvae.training.feed import order
+from mdvae.vae import Gaussian, NegativeELBO, build_vae
+
+# (n, batch_size, row_bytes): one block; runs and blocks with rests; whole runs; a batch larger than a run.
+ORDERS = {"one block": (1000, 32, 16), "blocks": (5003, 32, 160), "whole": (4096, 64, 64), "wide": (700, 100, 4000)}
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Runs of 1 kB and blocks of 16 kB, so that there are some."""
+    monkeypatch.setattr(feed, "_RUN_BYTES", 2**10)
+    monkeypatch.setattr(feed, "_BLOCK_BYTES", 2**14)
+
+
+@pytest.mark.parametrize("case", ORDERS)
+def test_an_order_has_every_example_once_but_for_an_incomplete_batch(small_blocks, case):
+    n, batch_size, row_bytes = ORDERS[case]
+    blocks = list(order(n, batch_size, row_bytes, jax.random.key(0)))
+    rows = np.concatenate(blocks)
+    assert len(np.unique(rows)) == len(rows) == n // batch_size * batch_size
+    assert rows.min() >= 0
+    assert rows.max() < n
+    assert all(len(block) % batch_size == 0 for block in blocks)
+    assert (len(blocks) > 1) == (case != "one block")
+
+
+def test_an_order_hangs_on_its_key(small_blocks):
+    one, same, other = (np.concatenate(list(order(5003, 32, 160, jax.random.key(i)))) for i in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_a_block_comes_from_everywhere(small_blocks):
+    """Of successive examples no block and no batch has more than chance gives it, but for those of one run."""
+    n, batch_size = 20_000, 50
+    first = next(iter(order(n, batch_size, 20, jax.random.key(0))))
+    quarters = np.bincount(first * 4 // n, minlength=4) / len(first)
+    np.testing.assert_allclose(quarters, 0.25, atol=0.15)
+    # Within a block the order is any: neighbors in the block are not neighbors in time.
+    assert np.mean(np.abs(np.diff(first)) == 1) < 0.05
+
+
+def examples(n=2500):
+    return np.random.default_rng(0).normal(size=(n, 2, 3)).astype(np.float32) * [[1.0], [0.1]]
+
+
+def flattened(frame):
+    return frame.reshape(-1)
+
+
+def trained(kind, x, **changes):
+    rows = np.arange(len(x))
+    training, validation = rows[rows % 5 > 0], rows[rows % 5 == 0]
+    if kind == "resident":
+        fed = Resident(x.reshape(len(x), -1), training, validation, 32)
+    else:
+        fed = Streamed(x, training, validation, 32, flattened)
+    settings = {"objective": lambda step: NegativeELBO(0.5), "optimizer": optax.adam(3e-3), "n_epochs": 3}
+    settings |= {"patience": 3, "key": jax.random.key(1)} | changes
+    vae = build_vae(x.reshape(len(x), -1), 2, likelihood=Gaussian(jnp.ones(6)), hidden=(8,), key=jax.random.key(0))
+    return optimize(vae, fed, **settings)
+
+
+def test_what_is_streamed_trains_as_what_is_in_memory(small_blocks):
+    """The same batches in the same order with the same noise: the same losses, to rounding."""
+    x = examples().astype(np.float32)
+    (_, resident), (_, streamed) = trained("resident", x), trained("streamed", x)
+    for name, values in resident.terms.items():
+        np.testing.assert_allclose(streamed.terms[name], values, rtol=1e-5, err_msg=name)
+    assert resident.terms["loss"][-1] < resident.terms["loss"][0]
+
+
+def test_what_is_streamed_is_never_held_as_a_whole(small_blocks):
+    """No block is larger than was said, and together they are everything."""
+    x = examples().astype(np.float32)
+    rows = np.arange(len(x))
+    fed = Streamed(x, rows[500:], rows[:500], 32, flattened)
+    blocks = list(fed.shuffled(jax.random.key(0)))
+    assert len(blocks) > 2
+    assert all(data.nbytes <= 2**14 + 2**10 for data, _ in blocks)
+    seen = np.concatenate([np.asarray(data)[np.asarray(rows).ravel()] for data, rows in blocks])
+    known = {row.tobytes() for row in x.reshape(len(x), -1)[500:]}
+    assert {row.tobytes() for row in seen} <= known
+    assert len(seen) == fed.n_steps * 32 == 2000 // 32 * 32
+    held_out = np.concatenate([np.asarray(data)[np.asarray(rows)] for data, rows in fed.held_out(100)])
+    np.testing.assert_array_equal(held_out, x.reshape(len(x), -1)[:500])

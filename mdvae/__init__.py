@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from mdvae.pipeline import fit, read_latents, write_latents
     from mdvae.saving import load, save
     from mdvae.spec import Spec
-    from mdvae.training import Settings, TrainedVAE, fit_noise, fit_prior, fit_vae_prior, train, train_vae
+    from mdvae.training import (
+        Settings,
+        TrainedVAE,
+        fit_noise,
+        fit_prior,
+        fit_vae_prior,
+        train,
+        train_ensemble,
+        train_vae,
+    )
     from mdvae.trajectory import Frames, System, read, save_trajectory, stream, to_trajectory
 
 # Importing mdvae costs nothing: what a name needs (JAX, mdtraj, ...) is imported when the name is first used.
@@ -46,6 +55,7 @@ _HOMES = {
     "fit_prior": "training",
     "fit_vae_prior": "training",
     "train": "training",
+    "train_ensemble": "training",
     "train_vae": "training",
     "Frames": "trajectory",
     "System": "trajectory",
@@ -89,6 +99,7 @@ __all__ = [
     "to_trajectory",
     "toys",
     "train",
+    "train_ensemble",
     "train_vae",
     "vae",
     "write_latents",

@@ -160,8 +160,17 @@ def _history_lines(history: History, settings: dict, unit: str) -> list[str]:
         f"training    {history.n_training} frames, {history.n_validation} held out in blocks of time; "
         f"beta {settings.get('beta')}, seed {settings.get('seed')}{augmented}",
         f"            {history.n_epochs} epochs in {history.seconds:.0f} s: {history.stopped}",
+        *_ensemble_lines(settings.get("ensemble", [])),
         f"            best epoch {history.best_epoch + 1}, held-out loss {best['validation_loss']:.3f}{equals} "
         f"reconstruction {best['validation_reconstruction']:.3f}{plus} KL {best['validation_kl']:.3f}{strain} ({unit})",
+    ]
+
+
+def _ensemble_lines(losses: list[float]) -> list[str]:
+    if not losses:
+        return []
+    return [
+        f"            the best of {len(losses)} models, with held-out losses {min(losses):.3f} to {max(losses):.3f}"
     ]
 
 

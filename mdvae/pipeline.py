@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import operator
 import os
 import sys
 import warnings
@@ -26,7 +27,7 @@ from mdvae.latent.encoding import encode_posed
 from mdvae.model import Model, build
 from mdvae.observables import radius_of_gyration
 from mdvae.spec import Spec
-from mdvae.training import Settings, check_not_negative, train
+from mdvae.training import Settings, check_not_negative, train_ensemble
 from mdvae.trajectory import Chunk, Frames, read
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def fit(
     augment: Iterable[str] | None = None,
     validation_fraction: Number = 0.1,
     patience: Whole | None = None,
+    n_models: Whole = 1,
     seed: Whole = 0,
     figures: str | os.PathLike | None = None,
     progress: bool = True,
@@ -95,6 +97,10 @@ validation_fraction, patience
         How to train it: see `Settings`.
     strain_weight, augment
         See `train`.
+    n_models : int
+        With more than one, as many are built and trained with successive seeds, as many at a time as the machine has
+        cores; what is returned is the one that does best on the held-out frames, and its ``settings["ensemble"]`` says
+        how the others did. See `train_ensemble` for all of them.
     seed : int
         One seed, one model: bit for bit on the same machine.
     figures : path, optional
@@ -134,6 +140,10 @@ validation_fraction, patience
     Spec(n_atoms=10**9, dim=3, alignment=alignment, **shape)
     Settings(**schedule)
     check_not_negative("strain_weight", strain_weight)
+    if isinstance(n_models, bool) or not hasattr(n_models, "__index__"):
+        raise TypeError(f"n_models must be a whole number, got {n_models!r}")
+    if n_models < 1:
+        raise ValueError(f"n_models must be at least 1, got {n_models}")
     with _counting(progress) as count:
         frames = read(
             source,
@@ -149,7 +159,8 @@ validation_fraction, patience
             progress=count,
         )
     _log.info("%s", frames.report)
-    model = train(build(frames, seed=seed, **shape), frames, **schedule, **besides, seed=seed, progress=progress)
+    untrained = [build(frames, seed=operator.index(seed) + i, **shape) for i in range(n_models)]
+    model = _best(train_ensemble(untrained, frames, **schedule, **besides, seed=seed, progress=progress))
     model = dataclasses.replace(model, settings=model.settings | {"reading": str(frames.report)})
     if figures is not None:
         try:
@@ -159,6 +170,15 @@ validation_fraction, patience
             # A picture is not worth a trained model.
             warnings.warn(f"not all figures could be drawn in {figures}: {str(error) or 'interrupted'}", stacklevel=2)
     return model
+
+
+def _best(models: list[Model]) -> Model:
+    """The one that does best on the held-out frames, with a record of how all of them did."""
+    losses = [model.history.best()["validation_loss"] for model in models if model.history is not None]
+    best = models[int(np.argmin(losses))]
+    if len(models) == 1:
+        return best
+    return dataclasses.replace(best, settings=best.settings | {"ensemble": losses})
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from mdvae.training.afterwards import fit_noise, fit_prior, fit_vae_prior
 from mdvae.training.feed import Resident, Streamed
-from mdvae.training.fitting import train
+from mdvae.training.fitting import train, train_ensemble
 from mdvae.training.loop import optimize
 from mdvae.training.settings import Settings, check_not_negative
 from mdvae.training.splits import split_blocks
@@ -20,5 +20,6 @@ __all__ = [
     "optimize",
     "split_blocks",
     "train",
+    "train_ensemble",
     "train_vae",
 ]

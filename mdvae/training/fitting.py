@@ -1,9 +1,10 @@
 """From an untrained model and frames to a trained model."""
 
 import dataclasses
+import functools
 import operator
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -21,6 +22,7 @@ from mdvae.model import Coordinate, Decoder, Model, check_enough, remember
 from mdvae.representations import AbstractRepresentation
 from mdvae.restoration import Restorer
 from mdvae.training.descent import descend
+from mdvae.training.ensemble import at_once
 from mdvae.training.feed import Resident
 from mdvae.training.progress import ProgressBar
 from mdvae.training.schedules import annealed
@@ -47,7 +49,7 @@ def train(
     progress: bool = True,
     **settings: Any,
 ) -> Model:
-    """Fit a model to frames.
+    """Fit a model to frames: `train_ensemble` of one.
 
     Parameters
     ----------
@@ -85,16 +87,77 @@ def train(
     FloatingPointError
         If the loss stops being finite.
     """
+    (trained,) = train_ensemble(
+        [model],
+        frames,
+        strain_weight=strain_weight,
+        augment=augment,
+        key=key,
+        seed=seed,
+        progress=progress,
+        **settings,
+    )
+    return trained
+
+
+def train_ensemble(
+    models: Sequence[Model],
+    frames: Frames,
+    *,
+    strain_weight: Number = 0.0,
+    augment: Iterable[str] | None = None,
+    key: Key | None = None,
+    seed: Whole = 0,
+    progress: bool = True,
+    **settings: Any,
+) -> list[Model]:
+    """Fit several models to the same frames, as many at a time as the machine has cores.
+
+    How far they are apart is how much a seed decides; the best of them may be worth the wait.
+
+    Parameters
+    ----------
+    models : sequence of Model
+        From `build`, with the same spec and different seeds; not changed.
+    frames : Frames
+        From `read`, in the pose of the models' alignment.
+    seed : int
+        Of the first; the next ones have the numbers after it, so that each is the model that `train` makes of it alone.
+    strain_weight, augment, key, progress, **settings
+        See `train`.
+
+    Returns
+    -------
+    list of Model
+        In their order. Ctrl-C returns the best so far of those that have begun.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `train` does.
+
+    Examples
+    --------
+    >>> frames = mdvae.read("run.xtc", top="protein.pdb")  # doctest: +SKIP
+    >>> models = [mdvae.build(frames, seed=seed) for seed in range(5)]  # doctest: +SKIP
+    >>> models = mdvae.train_ensemble(models, frames)  # doctest: +SKIP
+    """
+    if not models:
+        raise ValueError("there are no models to train; expected at least one, from `build`")
     chosen = settings_from(settings)
     check_not_negative("strain_weight", strain_weight)
-    check_density(model.vae, chosen)
     augment = check_augmentation(augment)
+    check_enough(frames)
+    model = models[0]
+    for one in models:
+        check_density(one.vae, chosen)
+        _check_belongs(frames, one)
+        if not eqx.tree_equal(one.representation, model.representation):
+            raise ValueError("the models have different representations: train those together that have the same spec")
     if not model.representation.keeps_pose and any(word.startswith("rotation") for word in augment):
         raise ValueError(
             "augment 'rotation' does nothing to internal coordinates, which no rotation changes; leave it out"
         )
-    check_enough(frames)
-    _check_belongs(frames, model)
     training, validation = split_blocks(frames.lengths, float(chosen.validation_fraction))
     if len(training) < _FEW_FRAMES:
         warnings.warn(f"{len(training)} training frames are few: the model will know little beyond them", stacklevel=2)
@@ -107,32 +170,32 @@ def train(
     if strain_weight:
         penalty = _Strain(model.representation, Restorer(geometry))
         objective = annealed(objective, penalty, float(strain_weight), plan.epochs * plan.steps_per_epoch // 2)
-    key_given = key is not None
-    key = key_for("train", seed) if key is None else key
-    feed = Resident(_features(model, frames.coordinates), training, validation, plan.batch_size)
-    with ProgressBar(progress) as bar:
-        vae, history = descend(
-            model.vae,
-            feed,
-            objective=objective,
-            plan=plan,
-            key=key,
-            augment=None if changed is None else _Augmented(model.representation, changed),
-            progress=bar,
-        )
-    del feed
+    seeds = [operator.index(seed) + i for i in range(len(models))]
+    keys = [key_for("train", seed) for seed in seeds] if key is None else list(jax.random.split(key, len(models)))
+    fit = functools.partial(
+        descend,
+        feed=Resident(_features(model, frames.coordinates), training, validation, plan.batch_size),
+        objective=objective,
+        plan=plan,
+        augment=None if changed is None else _Augmented(model.representation, changed),
+    )
+    with ProgressBar(progress, len(models)) as bar:
+        fitted = at_once([functools.partial(fit, one.vae, key=own) for one, own in zip(models, keys, strict=True)], bar)
+    del fit
+    # All of them again would be another copy of the data.
+    few, held_out = frames.coordinates[training[evenly(len(training))]], frames.coordinates[validation]
     record = plan.to_dict() | {
         "likelihood": type(model.vae.likelihood).__name__,
         "strain_weight": float(strain_weight),
         "augment": list(augment),
-        "seed": None if key_given else operator.index(seed),
     }
-    model = dataclasses.replace(
-        model, vae=vae, data=remember(frames, geometry), history=history, settings=model.settings | record
-    )
-    # All of them again would be another copy of the data.
-    few = training[evenly(len(training))]
-    return diagnosed(model, frames.coordinates[few], frames.coordinates[validation], key)
+    data, found = remember(frames, geometry), []
+    # Those that Ctrl-C has kept from beginning are the last ones.
+    for one, own, own_seed, (vae, history) in zip(models, keys, seeds, fitted, strict=False):
+        own_record = record | {"seed": own_seed if key is None else None}
+        trained = dataclasses.replace(one, vae=vae, data=data, history=history, settings=one.settings | own_record)
+        found.append(diagnosed(trained, few, held_out, own))
+    return found
 
 
 def diagnosed(model: Model, training: Coordinates, held_out: HeldOut | None, key: Key) -> Model:

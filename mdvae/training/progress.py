@@ -15,11 +15,14 @@ class ProgressBar:
     Parameters
     ----------
     enabled : bool
+    n_models : int
+        How many are trained at once; their epochs are counted together.
     """
 
-    def __init__(self, enabled: bool = True) -> None:
+    def __init__(self, enabled: bool = True, n_models: int = 1) -> None:
+        self._epochs = [0] * n_models
         self._progress = Progress(
-            TextColumn("training"),
+            TextColumn("training" if n_models == 1 else f"training {n_models} models"),
             BarColumn(bar_width=24),
             TextColumn("epoch {task.completed}/{task.total}"),
             TextColumn("{task.fields[terms]}"),
@@ -37,7 +40,7 @@ class ProgressBar:
     def __exit__(self, *_) -> None:
         self._progress.stop()
 
-    def __call__(self, epoch: int, n_epochs: int, terms: Mapping[str, float]) -> None:
+    def __call__(self, epoch: int, n_epochs: int, terms: Mapping[str, float], model: int = 0) -> None:
         """Show the state after an epoch.
 
         Parameters
@@ -46,12 +49,16 @@ class ProgressBar:
             Epochs done, and planned.
         terms : mapping
             The epoch's terms, as in `History`.
+        model : int
+            Which of them it is of.
         """
         shown = f"loss {terms['validation_loss']:.2f}"
         if "validation_kl" in terms:
             shown += f", reconstruction {terms['validation_reconstruction']:.2f}, KL {terms['validation_kl']:.2f}"
         if "validation_penalty" in terms:
             shown += f", strain {terms['validation_penalty']:.2f}"
+        self._epochs[model] = epoch
+        total = n_epochs * len(self._epochs)
         if self._task is None:
-            self._task = self._progress.add_task("", total=n_epochs, terms=shown)
-        self._progress.update(self._task, completed=epoch, total=n_epochs, terms=shown)
+            self._task = self._progress.add_task("", total=total, terms=shown)
+        self._progress.update(self._task, completed=sum(self._epochs), total=total, terms=shown)

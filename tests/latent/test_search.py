@@ -20,7 +20,7 @@ METHODS = ("adam", "l-bfgs")
 def compact(request, trained):
     """What each method finds, among restored structures and among the decoder's own."""
     method, restore = request.param
-    options = {"n_starts": 8, "n_steps": 60, "seed": 0}
+    options = {"n_starts": 8, "seed": 0}
     return mdvae.minimize(trained, radius_of_gyration, method=method, restore=restore, **options)
 
 

@@ -15,6 +15,8 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from mdvae._memory import forget
+
 # Numbers in a chunk, about 4 MB: large enough to amortize the call, small enough to stay in cache.
 _CHUNK = 2**20
 # More chunks than this at once would need much memory where rows are long.
@@ -47,7 +49,10 @@ def in_chunks(function: Callable, *arrays: np.ndarray) -> Iterator[tuple[slice, 
         result = _apply(function, *(_padded(array[rows], size) for array in arrays))
         return rows, jax.tree.map(lambda y: np.asarray(y)[: rows.stop - first], result)
 
-    yield from ahead(one, range(0, n_rows, size))
+    for found in ahead(one, range(0, n_rows, size)):
+        yield found
+        for array in arrays:
+            forget(array)
 
 
 def ahead(job: Callable[[Item], Result], items: Iterable[Item], n_threads: int | None = None) -> Iterator[Result]:

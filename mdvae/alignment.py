@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdvae._chunks import in_chunks
+from mdvae._memory import forget
 from mdvae._types import Frame, Scalar, Weights
 from mdvae.geometry import (
     center,
@@ -118,6 +119,14 @@ class Unaligned(AbstractAlignment):
         return center(frame, self.weights), jnp.ones((), frame.dtype)
 
 
+ALIGNMENTS = {"superposition": Superposition, "principal": PrincipalAxes, "none": Unaligned}
+
+
+def alignment_name(alignment: AbstractAlignment) -> str:
+    """Name of an alignment, as `fit_alignment` takes it."""
+    return next(name for name, kind in ALIGNMENTS.items() if kind is type(alignment))
+
+
 def fit_alignment(name: str, coordinates: Coordinates, weights: Float[np.ndarray, " n_atoms"]) -> AbstractAlignment:
     """Alignment of the given name, its reference learned from the data.
 
@@ -210,10 +219,12 @@ def count_jumps(alignment: AbstractAlignment, coordinates: Coordinates, lengths:
             continue
         # A step is no shorter for being compared with a smaller one: only the long ones need the rotation.
         suspects = _suspects(alignment.weights, frames)
-        for _, (posed, intrinsic, size) in in_chunks(_Step(alignment.weights), frames[suspects], frames[suspects + 1]):
-            jumped = posed - intrinsic > _JUMP * size
-            count += int(jumped.sum())
-            largest = max(largest, float(np.max(posed, where=jumped, initial=0.0)))
+        for some in np.array_split(suspects, len(suspects) * frames[0].size // _BLOCK + 1):
+            for _, (posed, intrinsic, size) in in_chunks(_Step(alignment.weights), frames[some], frames[some + 1]):
+                jumped = posed - intrinsic > _JUMP * size
+                count += int(jumped.sum())
+                largest = max(largest, float(np.max(posed, where=jumped, initial=0.0)))
+            forget(frames)
     return Jumps(count, largest)
 
 
@@ -226,6 +237,7 @@ def _suspects(weights: Weights, frames: Coordinates) -> Int[np.ndarray, " n_susp
         step = np.square(some[1:] - some[:-1]) @ of_entries
         size = np.square(some[:-1]) @ of_entries
         found.append(first + np.flatnonzero(step >= (_ROUNDED * _JUMP) ** 2 * size))
+        forget(frames)
     return np.concatenate(found)
 
 

@@ -20,6 +20,8 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import KDTree
 
+from mdvae._memory import blocks, forget
+
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 Pairs = Int[np.ndarray, "_ 2"]
 Bounds = Float[np.ndarray, "n 2"]
@@ -436,6 +438,7 @@ def _moments(function, coordinates: Coordinates, n: int) -> tuple[np.ndarray, ..
         values = function(coordinates[rows]).astype(np.float64)
         low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
         sums += [((values - origin) ** power).sum(axis=0) for power in (1, 2, 3, 4)]
+        forget(coordinates)
     m1, m2, m3, m4 = sums / len(coordinates)
     variance = np.maximum(m2 - m1**2, 0.0)
     fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
@@ -445,10 +448,9 @@ def _moments(function, coordinates: Coordinates, n: int) -> tuple[np.ndarray, ..
 
 def _thermal_spread(coordinates: Coordinates) -> float:
     total, squares = np.zeros(coordinates.shape[1:]), np.zeros(coordinates.shape[1:])
-    for rows in _row_blocks(len(coordinates), coordinates[0].size):
-        block = coordinates[rows].astype(np.float64)
-        total += block.sum(axis=0)
-        squares += (block**2).sum(axis=0)
+    for block in blocks(coordinates):
+        total += block.sum(axis=0, dtype=np.float64)
+        squares += np.square(block, dtype=np.float64).sum(axis=0)
     variance = squares / len(coordinates) - (total / len(coordinates)) ** 2
     return float(np.sqrt(max(variance.sum(axis=1).mean(), 0.0)))
 

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdvae._keys import key_for
+from mdvae._memory import blocks
 from mdvae._types import Features, Frame, Key, Latent, Whole
-from mdvae.alignment import AbstractAlignment, PrincipalAxes, Superposition, Unaligned
+from mdvae.alignment import ALIGNMENTS, AbstractAlignment, Unaligned, alignment_name
 from mdvae.history import History
 from mdvae.local_geometry import LocalGeometry, find_links
 from mdvae.representations import (
@@ -242,9 +243,10 @@ def build(frames: Frames, *, key: Key | None = None, seed: Whole = 0, **spec) ->
         From `Spec`, and for frames that are too few or do not differ from one another.
     """
     check_enough(frames)
-    description = Spec(frames.system.n_atoms, frames.system.dim, alignment=_alignment_name(frames.alignment), **spec)
+    description = Spec(frames.system.n_atoms, frames.system.dim, alignment=alignment_name(frames.alignment), **spec)
     representation = _representation(description, frames)
-    mean = frames.coordinates.mean(axis=0, dtype=np.float64)
+    sums = [block.sum(axis=0, dtype=np.float64) for block in blocks(frames.coordinates)]
+    mean = np.sum(sums, axis=0) / len(frames.coordinates)
     spread = _spread(frames.coordinates, mean)
     # Positions share one unit, and their larger motions shall count for more; other features each have their own.
     cartesian = isinstance(representation, Cartesian)
@@ -363,9 +365,7 @@ def remember(frames: Frames, geometry: LocalGeometry) -> TrainingData:
 
 def _spread(coordinates: np.ndarray, mean: np.ndarray) -> float:
     """Root mean square deviation of one coordinate from the mean structure, in nm."""
-    total = 0.0
-    for block in np.array_split(coordinates, max(1, coordinates.nbytes // 2**26)):
-        total += float(((block - mean) ** 2).sum())
+    total = sum(float(((block - mean) ** 2).sum()) for block in blocks(coordinates))
     spread = float(np.sqrt(total / coordinates.size))
     # Not an exact zero: float32 rounding of the pose tells equal frames apart by a little.
     if spread <= 1e-6 * float(np.abs(mean).max()):
@@ -404,9 +404,4 @@ def _alignment(spec: Spec) -> AbstractAlignment:
     weights, reference = jnp.ones(spec.n_atoms, jnp.float32), jnp.zeros((spec.n_atoms, spec.dim), jnp.float32)
     if spec.alignment == "none":
         return Unaligned(weights)
-    return {"superposition": Superposition, "principal": PrincipalAxes}[spec.alignment](weights, reference)
-
-
-def _alignment_name(alignment: AbstractAlignment) -> str:
-    names = {Superposition: "superposition", PrincipalAxes: "principal", Unaligned: "none"}
-    return names[type(alignment)]
+    return ALIGNMENTS[spec.alignment](weights, reference)

@@ -78,6 +78,8 @@ def fit(
     validation_fraction: Number = 0.1,
     patience: Whole | None = None,
     n_models: Whole = 1,
+    cache: str | os.PathLike | None = None,
+    scratch: str | os.PathLike = ".",
     seed: Whole = 0,
     figures: str | os.PathLike | None = None,
     progress: bool = True,
@@ -101,6 +103,11 @@ validation_fraction, patience
         With more than one, as many are built and trained with successive seeds, as many at a time as the machine has
         cores; what is returned is the one that does best on the held-out frames, and its ``settings["ensemble"]`` says
         how the others did. See `train_ensemble` for all of them.
+    cache : path, optional
+        Folder that keeps the posed frames for the next time: see `read`. Training streams them from there, with some
+        100 MB of them in memory.
+    scratch : path
+        Folder for frames that are too large for memory, where there is no ``cache``; nothing is left there.
     seed : int
         One seed, one model: bit for bit on the same machine.
     figures : path, optional
@@ -156,6 +163,8 @@ validation_fraction, patience
             periodic=periodic,
             center=center,
             alignment=alignment,
+            cache=cache,
+            scratch=scratch,
             progress=count,
         )
     _log.info("%s", frames.report)

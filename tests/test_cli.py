@@ -353,6 +353,20 @@ def test_prior_noise_and_likelihood_are_those_of_the_library(run, files, trained
     assert out == f"{mdvae.log_likelihood(expected, files / 'chain.xtc', 20, seed=6, **reading)}\n"
 
 
+def test_frames_are_kept_in_a_cache_for_the_next_time(run, files, tmp_path):
+    command = ("fit", files / "chain.npy", "-o", "m.mdvae", "--cache", "kept", *FIT)
+    code, out, err = run(*command)
+    assert (code, err) == (0, "")
+    assert "writing 0.0 MB of posed frames to kept/" in out
+    code, out, err = run(*command)
+    assert (code, err) == (0, "")
+    assert "posed frames found in kept/" in out
+    code, _, err = run("fit", files / "chain.npy", "-o", "m.mdvae", "--cache", files / "chain.npy", *FIT)
+    assert code == 1
+    assert err.startswith("mdvae: error: --cache ")
+    assert "is a file; expected a folder" in err
+
+
 @pytest.mark.usefixtures("interruptible")
 def test_interrupt_in_training_keeps_the_best_model(run, files, monkeypatch, tmp_path):
     def interrupt(self, epoch, n_epochs, terms, model=0):

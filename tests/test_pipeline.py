@@ -5,6 +5,7 @@ import pytest
 
 import mdvae
 from mdvae.plots import save_figure
+from mdvae.training import Streamed
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,27 @@ def test_fit_leaves_figures(fitted):
     always = {"loss.png", "latent.png", "conformations.png", "distances.png", "search.png"}
     assert always <= {p.name for p in folder.iterdir()} <= always | {"compact.png"}
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in folder.iterdir())
+
+
+@pytest.mark.parametrize("representation", ["cartesian", "internal"])
+def test_a_cache_trains_the_model_that_memory_does(chain, tmp_path, monkeypatch, representation):
+    """In many blocks, from the disk, written and found again: the same losses, to rounding."""
+    monkeypatch.setattr("mdvae.training.feed._RUN_BYTES", 2**8)
+    monkeypatch.setattr("mdvae.training.feed._BLOCK_BYTES", 2**11)
+    streamed = []
+    take = Streamed.shuffled
+    monkeypatch.setattr(Streamed, "shuffled", lambda feed, key: streamed.append(key) or take(feed, key))
+    options = {"latent_dim": 2, "hidden": (16,), "epochs": 3, "length_unit": "reduced", "progress": False}
+    options |= {"representation": representation, "augment": ["noise=0.01"], "batch_size": 16}
+    expected = mdvae.fit([chain[:200], chain[200:]], **options)
+    assert not streamed
+    for _ in range(2):
+        found = mdvae.fit([chain[:200], chain[200:]], cache=tmp_path / "cache", **options)
+        for name, values in expected.history.terms.items():
+            np.testing.assert_allclose(found.history.terms[name], values, rtol=2e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(mdvae.encode(found, chain), mdvae.encode(expected, chain), atol=1e-4)
+        assert found.diagnostics.reconstruction == pytest.approx(expected.diagnostics.reconstruction, rel=1e-4)
+    assert len(streamed) == 6
 
 
 def test_reading_is_on_record(fitted):

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdvae._chunks import ahead
+from mdvae._memory import forget
 from mdvae._types import Key
 
 # Read from a disk at one go: smaller pieces cost more than they bring.
@@ -18,7 +19,7 @@ _RUN_BYTES = 2**16
 # Held at once, and shuffled as a whole; some of them must fit into memory.
 _BLOCK_BYTES = 2**26
 
-Examples = Float[Array | np.ndarray, "n_examples ..."]
+Examples = Float[np.ndarray, "n_examples ..."]
 Block = tuple[Float[Array, "n_block n_features"], Int[Array, "..."]]
 
 
@@ -115,7 +116,7 @@ class Streamed(AbstractFeed):
     def _read(self, rows: Int[np.ndarray, " n"]) -> Block:
         # Ascending: as they lie on the disk.
         rows, places = np.unique(rows, return_inverse=True)
-        data = prepared(self._prepare, self._examples[self._training[rows]])
+        data = self._prepared(self._training[rows])
         return data, jnp.asarray(places.astype(np.int32).reshape(-1, self.batch_size))
 
     def held_out(self, multiple: int) -> Iterator[Block]:
@@ -125,11 +126,16 @@ class Streamed(AbstractFeed):
         yield from ahead(self._read_in_order, pieces, n_threads=1)
 
     def _read_in_order(self, rows: Int[np.ndarray, " n"]) -> Block:
-        return prepared(self._prepare, self._examples[rows]), jnp.arange(len(rows))
+        return self._prepared(rows), jnp.arange(len(rows))
+
+    def _prepared(self, rows: Int[np.ndarray, " n"]) -> Float[Array, "n n_features"]:
+        examples = self._examples[rows]
+        forget(self._examples)
+        return prepared(self._prepare, jnp.asarray(examples))
 
 
 @eqx.filter_jit
-def prepared(prepare: Callable, examples: Examples) -> Float[Array, "n_examples n_features"]:
+def prepared(prepare: Callable, examples: Float[Array, "n_examples ..."]) -> Float[Array, "n_examples n_features"]:
     """Features of examples, on the device."""
     return jax.vmap(prepare)(examples)
 

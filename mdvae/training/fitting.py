@@ -11,10 +11,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mdvae._chunks import map_rows
 from mdvae._keys import key_for
+from mdvae._memory import blocks, is_mapped
 from mdvae._types import Features, Frame, Key, Number, Scalar, Whole
 from mdvae.augmentation import AbstractAugmentation, augmentation, check_augmentation
 from mdvae.local_geometry import find_links, fit_local_geometry
@@ -23,7 +24,7 @@ from mdvae.representations import AbstractRepresentation
 from mdvae.restoration import Restorer
 from mdvae.training.descent import descend
 from mdvae.training.ensemble import at_once
-from mdvae.training.feed import Resident
+from mdvae.training.feed import AbstractFeed, Resident, Streamed
 from mdvae.training.progress import ProgressBar
 from mdvae.training.schedules import annealed
 from mdvae.training.settings import check_density, check_not_negative, settings_from
@@ -33,9 +34,10 @@ from mdvae.vae import diagnose, evenly
 
 # With fewer frames a model learns them by heart.
 _FEW_FRAMES = 100
+# Of free memory of a device, what features may take.
+_SHARE_OF_DEVICE = 0.5
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
-HeldOut = Float[np.ndarray, "m_frames n_atoms dim"]
 
 
 def train(
@@ -174,7 +176,7 @@ def train_ensemble(
     keys = [key_for("train", seed) for seed in seeds] if key is None else list(jax.random.split(key, len(models)))
     fit = functools.partial(
         descend,
-        feed=Resident(_features(model, frames.coordinates), training, validation, plan.batch_size),
+        feed=_feed(model, frames.coordinates, training, validation, plan.batch_size),
         objective=objective,
         plan=plan,
         augment=None if changed is None else _Augmented(model.representation, changed),
@@ -183,7 +185,7 @@ def train_ensemble(
         fitted = at_once([functools.partial(fit, one.vae, key=own) for one, own in zip(models, keys, strict=True)], bar)
     del fit
     # All of them again would be another copy of the data.
-    few, held_out = frames.coordinates[training[evenly(len(training))]], frames.coordinates[validation]
+    few = frames.coordinates[training[evenly(len(training))]]
     record = plan.to_dict() | {
         "likelihood": type(model.vae.likelihood).__name__,
         "strain_weight": float(strain_weight),
@@ -194,11 +196,30 @@ def train_ensemble(
     for one, own, own_seed, (vae, history) in zip(models, keys, seeds, fitted, strict=False):
         own_record = record | {"seed": own_seed if key is None else None}
         trained = dataclasses.replace(one, vae=vae, data=data, history=history, settings=one.settings | own_record)
-        found.append(diagnosed(trained, few, held_out, own))
+        found.append(diagnosed(trained, few, blocks(frames.coordinates, validation), own))
     return found
 
 
-def diagnosed(model: Model, training: Coordinates, held_out: HeldOut | None, key: Key) -> Model:
+def _feed(
+    model: Model,
+    coordinates: Coordinates,
+    training: Int[np.ndarray, " n_training"],
+    validation: Int[np.ndarray, " n_validation"],
+    batch_size: int,
+) -> AbstractFeed:
+    """From the device where all features fit there, else from where the frames are, block by block."""
+    if is_mapped(coordinates) or not _fits(4 * len(coordinates) * model.representation.n_features):
+        return Streamed(coordinates, training, validation, batch_size, model.representation.to_features)
+    return Resident(_features(model, coordinates), training, validation, batch_size)
+
+
+def _fits(size: int) -> bool:
+    """Whether so many bytes leave the device room to work; where its memory is the machine's, reading has asked."""
+    memory = jax.devices()[0].memory_stats() or {}
+    return "bytes_limit" not in memory or size <= _SHARE_OF_DEVICE * (memory["bytes_limit"] - memory["bytes_in_use"])
+
+
+def diagnosed(model: Model, training: Coordinates, held_out: Iterable[Coordinates] | None, key: Key) -> Model:
     """The same model, with a look at its latent space.
 
     Parameters
@@ -206,7 +227,7 @@ def diagnosed(model: Model, training: Coordinates, held_out: HeldOut | None, key
     model : Model
     training : (n_frames, n_atoms, dim), nm
         Posed frames.
-    held_out : (m_frames, n_atoms, dim), nm, optional
+    held_out : iterable of (m_frames, n_atoms, dim), nm, optional
         Posed frames for the reconstruction; if left out it is what it was, or else that of the training frames.
     key : PRNG key
     """
@@ -223,13 +244,14 @@ def diagnosed(model: Model, training: Coordinates, held_out: HeldOut | None, key
     return dataclasses.replace(model, diagnostics=found)
 
 
-def _reconstruction(model: Model, training: Coordinates, held_out: HeldOut | None) -> tuple[float, str]:
+def _reconstruction(model: Model, training: Coordinates, held_out: Iterable[Coordinates] | None) -> tuple[float, str]:
     if held_out is None and model.diagnostics is not None:
         return model.diagnostics.reconstruction, model.diagnostics.reconstruction_unit
-    frames, which = (training, ", training frames among them") if held_out is None else (held_out, "")
+    parts, which = ([training], ", training frames among them") if held_out is None else (held_out, "")
     factor, unit = (10, "Å") if model.system.unit == "nm" else (1, "reduced units")
-    error = factor * float(map_rows(_Deviation(model.coordinate, model.decoder), frames).mean())
-    return error, f"{unit} (mean RMSD as decoded{which})"
+    deviation = _Deviation(model.coordinate, model.decoder)
+    errors = np.concatenate([map_rows(deviation, part) for part in parts])
+    return factor * float(errors.mean()), f"{unit} (mean RMSD as decoded{which})"
 
 
 class _Deviation(eqx.Module):

@@ -1,11 +1,14 @@
 """Sources to frames: chunk by chunk, molecules made whole, posed, and a report of what happened."""
 
+import contextlib
 import dataclasses
+import logging
 import math
 import operator
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import mdtraj as md
@@ -13,8 +16,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdvae.alignment import AbstractAlignment, count_jumps, fit_alignment, pose
+from mdvae.trajectory.cache import Cache, fingerprint
 from mdvae.trajectory.files import Raw
 from mdvae.trajectory.frames import Chunk, Frames, Report
+from mdvae.trajectory.gathering import AbstractStore, choose_store, flattened, is_flat
 from mdvae.trajectory.periodic import Molecules, Wholeness, find_molecules, make_whole
 from mdvae.trajectory.sources import AbstractSource, open_sources
 from mdvae.trajectory.system import LENGTH_UNITS, System, system_of_array, system_of_file
@@ -33,6 +38,7 @@ Top = str | os.PathLike | md.Topology | md.Trajectory
 
 # Frames whose other pose is tried at a time, so that no second copy of all the data is needed.
 _TRIAL = 20_000
+_log = logging.getLogger("mdvae")
 
 
 def read(
@@ -47,6 +53,8 @@ def read(
     periodic: bool = True,
     center: str = "mass",
     alignment: str = "superposition",
+    cache: str | os.PathLike | None = None,
+    scratch: str | os.PathLike | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> Frames:
     """Read conformations and lay them in a standard pose that is learned from them.
@@ -73,6 +81,12 @@ def read(
         Whether molecules that a periodic box has split are made whole.
     center : {"mass", "geometry"}
     alignment : {"superposition", "principal", "none"}
+    cache : path, optional
+        Folder in which the posed frames are kept, float32 as they stand. The same sources, read in the same way, are
+        found there again; memory holds no more of them than what is looked at, and training streams them.
+    scratch : path, optional
+        Folder for frames that would take more than a third of the memory that is free: without a name there, and gone
+        with the array. What is written is told to the logger "mdvae".
     progress : callable, optional
         Called with the number of frames read so far.
 
@@ -97,18 +111,32 @@ def read(
         if other.dim != system.dim:
             raise ValueError(f"{other.name} is {other.dim}-dimensional, expected {system.dim} dimensions as in {first}")
     plans = [_plan(s, system, topology, f"expected {system.n_atoms_in_file} as in {first}") for s in sources]
+    kept = None
+    if cache is not None:
+        how = {"stride": stride, "periodic": periodic, "center": center, "alignment": alignment}
+        kept = Cache(Path(cache), fingerprint([plan.source.identity() for plan in plans], system, **how))
+        if (known := kept.load()) is not None:
+            _log.info("posed frames found in %s", kept.frames_path)
+            return known
     found = Wholeness()
-    coordinates, lengths, time = _gather(plans, stride, chunk, periodic, found, progress)
-    if system.dim == 3 and _is_flat(coordinates):
+    store = choose_store(
+        _expected(plans, stride), 4 * system.n_atoms * system.dim, kept, None if scratch is None else Path(scratch)
+    )
+    with contextlib.closing(store):
+        coordinates, lengths, time = _gather(plans, store, stride, chunk, periodic, found, progress)
+    if system.dim == 3 and is_flat(coordinates):
         # Trajectory files have three coordinates; a system in the plane is written with the third one zero.
-        coordinates, system = _flattened(coordinates), dataclasses.replace(system, dim=2)
+        coordinates, system = flattened(coordinates), dataclasses.replace(system, dim=2)
         messages.append("every z is 0: read as a system in the plane")
     weights = system.masses if center == "mass" else np.ones_like(system.masses)
     fitted = fit_alignment(alignment, coordinates, weights)
     gap = pose(fitted, coordinates)
     messages += _tell(found, stacklevel=3)
     report = _report(fitted, alignment, coordinates, lengths, weights, found, messages, system.unit, gap)
-    return Frames(coordinates, lengths, time, system, fitted, report)
+    frames = Frames(coordinates, lengths, time, system, fitted, report)
+    if kept is not None:
+        kept.save(frames)
+    return frames
 
 
 def stream(
@@ -175,24 +203,15 @@ def _streamed(
             times = [None if time is None else time[-1:]]
             positions = raw.positions
             if positions.shape[2] > dim:
-                if not _is_flat(positions):
+                if not is_flat(positions):
                     raise ValueError(f"{plan.source.name} leaves the plane z = 0, in which the model's system lies")
-                positions = _flattened(positions)
+                positions = flattened(positions)
             if alignment is not None:
                 pose(alignment, positions)
             yield Chunk(positions, index, None if time is None else time[-len(positions) :], numbers)
         if n_frames == 0:
             raise ValueError(f"{plan.source.name} holds no frames")
     _tell(found, stacklevel=3)
-
-
-def _is_flat(positions: Float[np.ndarray, "n_frames n_atoms dim"]) -> bool:
-    """Whether every atom lies in the plane z = 0."""
-    return not positions[..., 2:].any()
-
-
-def _flattened(positions: Float[np.ndarray, "n_frames n_atoms dim"]) -> Float[np.ndarray, "n_frames n_atoms 2"]:
-    return np.ascontiguousarray(positions[..., :2])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -374,8 +393,15 @@ def _check_finite(
     )
 
 
+def _expected(plans: list[_Plan], stride: int) -> int | None:
+    """Frames that are going to be read; None where only reading tells."""
+    known = [plan.source.n_frames for plan in plans]
+    return None if None in known else sum(math.ceil(n / stride) for n in known if n is not None)
+
+
 def _gather(
     plans: list[_Plan],
+    store: AbstractStore,
     stride: int,
     chunk: int | None,
     periodic: bool,
@@ -384,11 +410,10 @@ def _gather(
 ) -> tuple[np.ndarray, tuple[int, ...], np.ndarray | None]:
     """Read all sources: coordinates, frames of each, times."""
     lengths, times, n_frames = [], [], 0
-    gathered = _Gathered([plan.source.n_frames for plan in plans], stride)
     for plan in plans:
         start, time = n_frames, []
         for raw, _ in _prepared(plan, stride, chunk, periodic, found):
-            gathered.add(raw.positions)
+            store.add(raw.positions)
             time.append(raw.time)
             n_frames += len(raw.positions)
             if progress is not None:
@@ -398,43 +423,7 @@ def _gather(
         lengths.append(n_frames - start)
         times.append(_increasing(time))
     every = None if any(time is None for time in times) else np.concatenate(times)
-    return gathered.all(), tuple(lengths), every
-
-
-class _Gathered:
-    """Coordinates of all chunks in one array, without memory for two of them.
-
-    Parameters
-    ----------
-    expected : list of int or None
-        Frames of each source, before striding; None where only reading tells.
-    stride : int
-    """
-
-    def __init__(self, expected: list[int | None], stride: int) -> None:
-        known = all(n is not None for n in expected)
-        self._n_expected = sum(math.ceil(n / stride) for n in expected if n is not None) if known else None
-        self._parts: list[np.ndarray] = []
-        self._array, self._n = np.zeros((0, 0, 0), np.float32), 0
-
-    def add(self, part: Float[np.ndarray, "n_frames n_atoms dim"]) -> None:
-        """Copy the next chunk to its place; keep it, where no place is known yet."""
-        if self._n_expected is None:
-            self._parts.append(part)
-            return
-        if not self._n:
-            self._array = np.empty((self._n_expected, *part.shape[1:]), np.float32)
-        self._array[self._n : self._n + len(part)] = part
-        self._n += len(part)
-
-    def all(self) -> Float[np.ndarray, "n_frames n_atoms dim"]:
-        """What was added. Parts are let go of as they are copied."""
-        if self._parts:
-            self._n_expected, parts = sum(len(part) for part in self._parts), self._parts[::-1]
-            self._parts = []
-            while parts:
-                self.add(parts.pop())
-        return self._array[: self._n]
+    return store.all(), tuple(lengths), every
 
 
 def _increasing(parts: list[np.ndarray | None]) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import mdtraj as md
 import numpy as np
 from jaxtyping import Int
 
+from mdvae._memory import blocks
 from mdvae.trajectory.files import (
     Raw,
     check_format,
@@ -43,6 +45,10 @@ class AbstractSource(abc.ABC):
         return None
 
     @abc.abstractmethod
+    def identity(self) -> list[Any]:
+        """Plain data that are others if the content is another."""
+
+    @abc.abstractmethod
     def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
         """Yield consecutive frames of some atoms, ``size`` frames at a time."""
 
@@ -72,6 +78,11 @@ class FileSource(AbstractSource):
         """By the layout of a binary file."""
         return count_frames(self._path)
 
+    def identity(self) -> list[Any]:
+        """Path, size, and when it was changed last."""
+        state = self._path.stat()
+        return [str(self._path.resolve()), state.st_size, state.st_mtime_ns, self._reduced]
+
     def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
         """Read chunk by chunk."""
         yield from raw_frames(
@@ -92,6 +103,12 @@ class TrajectorySource(AbstractSource):
     def n_frames(self) -> int:
         """Of the trajectory."""
         return self._trajectory.n_frames
+
+    def identity(self) -> list[Any]:
+        """Digest of positions, cells and times."""
+        held = self._trajectory
+        cells = np.zeros(0) if held.unitcell_vectors is None else held.unitcell_vectors
+        return [_digest(np.asarray(held.xyz), np.asarray(cells), np.asarray(held.time))]
 
     def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
         """Copy chunk by chunk."""
@@ -122,12 +139,25 @@ class ArraySource(AbstractSource):
         """Of the array."""
         return len(self._positions)
 
+    def identity(self) -> list[Any]:
+        """Digest of the positions, and their unit."""
+        return [_digest(self._positions), self._factor]
+
     def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
         """Copy chunk by chunk, in nm or reduced units."""
         atoms = slice(None) if atom_indices is None else atom_indices
         for first in range(0, len(self._positions), size):
             part = np.asarray(self._positions[first : first + size][:, atoms])
             yield Raw(np.array(part if self._factor == 1 else self._factor * part, np.float32))
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        for block in blocks(array):
+            digest.update(block.tobytes())
+    return digest.hexdigest()
 
 
 def check_positions(positions: np.ndarray, name: str) -> None:

@@ -1,0 +1,98 @@
+"""How much memory there is, and arrays that need none: files that are mapped into it."""
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+# Bytes of an array that are looked at together.
+_BLOCK = 2**26
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still take, by what the machine has free and its control group allows, if known."""
+    known = [_free_memory(), *(_left_in_group(*files) for files in _GROUPS)]
+    return min((size for size in known if size is not None), default=None)
+
+
+# Limit and use of the second and the first version of Linux' control groups, as batch systems and containers set them.
+_GROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+    ),
+)
+
+
+def _free_memory() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:")))
+    except (OSError, StopIteration, ValueError, IndexError):
+        pass
+    try:
+        # Where nobody says what is free, half of what there is.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _left_in_group(limit: str, used: str, statistics: str) -> int | None:
+    try:
+        most, now = int(Path(limit).read_text()), int(Path(used).read_text())
+        # Files that were read count as used, and make room when it is needed.
+        names = dict(line.split()[:2] for line in Path(statistics).read_text().splitlines())
+        return max(0, most - now + int(names.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        # "max" is no limit.
+        return None
+
+
+def forget(array: np.ndarray) -> None:
+    """Give back the memory of a mapped file that an array looks at; what was written goes to the file.
+
+    An array that is in memory stays as it is.
+
+    Parameters
+    ----------
+    array : array
+    """
+    base = _origin(array)
+    if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """Whether an array looks at a file."""
+    return isinstance(_origin(array), mmap.mmap)
+
+
+def _origin(array: np.ndarray) -> object:
+    base = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base
+
+
+def blocks(array: np.ndarray, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Parts of an array along its first axis, of some 64 MB; of a mapped file no more than that is in memory.
+
+    Parameters
+    ----------
+    array : (n, ...)
+    rows : (n_rows,), optional
+        Which of them; all, in order, if left out.
+
+    Yields
+    ------
+    (n_block, ...)
+    """
+    size = max(1, _BLOCK // max(1, array[:1].nbytes))
+    for first in range(0, len(array if rows is None else rows), size):
+        part = slice(first, first + size)
+        yield array[part if rows is None else rows[part]]
+        forget(array)

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mdvae import _memory
+from mdvae._memory import available_memory, blocks, forget, is_mapped
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Ten million numbers in a file, and whatever it takes to see whether they are in memory."""
+    array = np.memmap(tmp_path / "numbers", np.float32, "w+", shape=(1000, 10_000))
+    array[:] = np.arange(1000, dtype=np.float32)[:, None]
+    return array
+
+
+def resident():
+    """Kilobytes of mapped files in the memory of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+
+def test_views_of_a_file_are_known():
+    assert not is_mapped(np.zeros((3, 3))[1:])
+
+
+def test_views_of_mapped_files_are_known(mapped):
+    assert is_mapped(mapped)
+    assert is_mapped(np.asarray(mapped[5:, ::2]))
+    assert not is_mapped(mapped[[1, 2]])
+
+
+@pytest.mark.skipif(not hasattr(_memory.mmap, "MADV_DONTNEED"), reason="this system cannot be told to forget")
+def test_what_is_forgotten_takes_no_memory_and_is_still_there(mapped):
+    before = resident()
+    forget(mapped[3:5])
+    assert resident() <= before - 35_000
+    np.testing.assert_array_equal(mapped[:, 7], np.arange(1000))
+
+
+def test_what_is_in_memory_is_not_forgotten(rng):
+    array = rng.normal(size=(100, 100))
+    copy = array.copy()
+    forget(array[1:])
+    np.testing.assert_array_equal(array, copy)
+
+
+def test_blocks_are_everything_in_order(monkeypatch, rng):
+    monkeypatch.setattr(_memory, "_BLOCK", 8 * 30 * 7)
+    array = rng.normal(size=(100, 30))
+    parts = list(blocks(array))
+    assert {len(part) for part in parts} == {7, 2}
+    np.testing.assert_array_equal(np.concatenate(parts), array)
+    rows = np.array([3, 50, 4])
+    np.testing.assert_array_equal(np.concatenate(list(blocks(array, rows))), array[rows])
+
+
+def test_there_is_some_memory():
+    assert 2**20 < available_memory() < 2**50
+
+
+def test_a_control_group_may_allow_less(monkeypatch, tmp_path):
+    files = [tmp_path / name for name in ("limit", "used", "statistics")]
+    monkeypatch.setattr(_memory, "_GROUPS", (tuple(map(str, files)),))
+    free = available_memory()
+    for limit, expected in (("1000000", 600_000), ("max", free), ("200000", 0)):
+        for file, text in zip(files, (limit, "500000", "anon 7\ninactive_file 100000\n"), strict=True):
+            file.write_text(text)
+        assert available_memory() == pytest.approx(expected, rel=0.5)

@@ -580,6 +580,9 @@ def _engine() -> ModuleType:
         import mdvae
         import mdvae.pipeline
         import mdvae.saving
+        from mdvae._compiled import keep_compiled
+
+        keep_compiled()
     finally:
         signal.signal(signal.SIGINT, usual)
     return mdvae

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mdvae import plots
+from mdvae._compiled import keep_compiled
 from mdvae._files import replacing
 from mdvae._keys import key_for
 from mdvae._types import Number, Whole
@@ -147,6 +148,7 @@ validation_fraction, patience
     Spec(n_atoms=10**9, dim=3, alignment=alignment, **shape)
     Settings(**schedule)
     check_not_negative("strain_weight", strain_weight)
+    keep_compiled()
     if isinstance(n_models, bool) or not hasattr(n_models, "__index__"):
         raise TypeError(f"n_models must be a whole number, got {n_models!r}")
     if n_models < 1:

@@ -21,7 +21,8 @@ _OPTIONS = (
     "top", "select", "stride", "chunk", "length_unit", "center", "alignment", "representation", "latent_dim",
     "activation", "likelihood", "width", "rank", "beta", "epochs", "batch_size", "learning_rate", "patience",
     "n_starts", "n_steps", "method", "restore", "strain_weight", "prior", "posterior",
-    "n_components", "n_cycles", "free_bits", "importance_samples", "augment", "n_samples", "n_models", "cache",
+    "n_components", "n_cycles", "free_bits", "importance_samples", "augment", "n_samples",
+    "n_devices", "n_models", "cache",
 )  # fmt: skip
 # What shells expect of a program that SIGINT has ended.
 _INTERRUPTED = 130
@@ -217,6 +218,7 @@ def fit(
     ] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of frames held out, in blocks of time.")] = 0.1,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.")] = None,
+    n_devices: Annotated[int, typer.Option(help="Accelerators of this machine that share each batch.")] = 1,
     n_models: Annotated[int, typer.Option(help="Train so many, with successive seeds, and keep the best.")] = 1,
     cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps the posed frames for the next time; training streams them.")
@@ -271,6 +273,7 @@ def fit(
             augment=augment,
             validation_fraction=validation_fraction,
             patience=patience,
+            n_devices=n_devices,
             n_models=n_models,
             cache=cache,
             scratch=output.parent,

@@ -78,6 +78,7 @@ def fit(
     augment: Iterable[str] | None = None,
     validation_fraction: Number = 0.1,
     patience: Whole | None = None,
+    n_devices: Whole = 1,
     n_models: Whole = 1,
     cache: str | os.PathLike | None = None,
     scratch: str | os.PathLike = ".",
@@ -96,7 +97,7 @@ def fit(
     representation, latent_dim, hidden, activation, residual, likelihood, width, rank, posterior, prior, n_components
         What to build: see `Spec`.
     beta, epochs, batch_size, learning_rate, warmup_epochs, n_cycles, free_bits, importance_samples, \
-validation_fraction, patience
+validation_fraction, patience, n_devices
         How to train it: see `Settings`.
     strain_weight, augment
         See `train`.
@@ -139,7 +140,7 @@ validation_fraction, patience
     schedule = {"beta": beta, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     schedule |= {"warmup_epochs": warmup_epochs, "n_cycles": n_cycles, "free_bits": free_bits}
     schedule |= {"importance_samples": importance_samples}
-    schedule |= {"validation_fraction": validation_fraction, "patience": patience}
+    schedule |= {"validation_fraction": validation_fraction, "patience": patience, "n_devices": n_devices}
     besides = {"strain_weight": strain_weight, "augment": check_augmentation(augment)}
     # A misspelled option should not cost the reading of a long file: ask for what does not depend on it first.
     if figures is not None:

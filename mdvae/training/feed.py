@@ -3,11 +3,13 @@
 import abc
 import math
 from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from mdvae._chunks import ahead
@@ -20,6 +22,7 @@ _RUN_BYTES = 2**16
 _BLOCK_BYTES = 2**26
 
 Examples = Float[np.ndarray, "n_examples ..."]
+Arrays = TypeVar("Arrays", bound=Any)
 Block = tuple[Float[Array, "n_block n_features"], Int[Array, "..."]]
 
 
@@ -27,11 +30,38 @@ class AbstractFeed(abc.ABC):
     """Training and held-out examples, for as many epochs as are asked for.
 
     The order of the training examples hangs on the key alone, not on where they are kept.
+
+    Parameters
+    ----------
+    training, validation : indices of examples
+    batch_size : int
+        At most the number of training examples.
+    n_devices : int
+        How many share each batch.
     """
 
-    batch_size: int
-    n_training: int
-    n_validation: int
+    def __init__(
+        self,
+        training: Int[np.ndarray, " n_training"],
+        validation: Int[np.ndarray, " n_validation"],
+        batch_size: int,
+        n_devices: int,
+    ) -> None:
+        self.n_training, self.n_validation = len(training), len(validation)
+        self.batch_size = min(batch_size, self.n_training) // n_devices * n_devices
+        self._training, self._validation = training, validation
+        self._mesh = None if n_devices == 1 else Mesh(np.array(jax.local_devices()[:n_devices]), ("batch",))
+
+    def everywhere(self, arrays: Arrays) -> Arrays:
+        """The same arrays, whole on each device."""
+        return arrays if self._mesh is None else jax.device_put(arrays, NamedSharding(self._mesh, PartitionSpec()))
+
+    def _in_batches(self, rows: Int[np.ndarray, " n"]) -> Int[Array, "n_batches batch_size"]:
+        """Rows of each batch, of which each device gets a share."""
+        batches = jnp.asarray(rows.astype(np.int32).reshape(-1, self.batch_size))
+        if self._mesh is None:
+            return batches
+        return jax.device_put(batches, NamedSharding(self._mesh, PartitionSpec(None, "batch")))
 
     @property
     def n_steps(self) -> int:
@@ -53,9 +83,8 @@ class Resident(AbstractFeed):
     Parameters
     ----------
     features : (n_examples, n_features)
-    training, validation : indices of examples
-    batch_size : int
-        At most the number of training examples.
+    training, validation, batch_size, n_devices
+        See `AbstractFeed`.
     """
 
     def __init__(
@@ -64,21 +93,21 @@ class Resident(AbstractFeed):
         training: Int[np.ndarray, " n_training"],
         validation: Int[np.ndarray, " n_validation"],
         batch_size: int,
+        n_devices: int = 1,
     ) -> None:
-        self._features, self._training, self._validation = jnp.asarray(features), training, jnp.asarray(validation)
+        super().__init__(training, validation, batch_size, n_devices)
+        self._features = self.everywhere(jnp.asarray(features))
         self._row_bytes = self._features[:1].nbytes
-        self.batch_size = min(batch_size, len(training))
-        self.n_training, self.n_validation = len(training), len(validation)
 
     def shuffled(self, key: Key) -> Iterator[Block]:
         """One block."""
         rows = np.concatenate(list(order(self.n_training, self.batch_size, self._row_bytes, key)))
-        yield self._features, jnp.asarray(self._training[rows].reshape(-1, self.batch_size))
+        yield self._features, self._in_batches(self._training[rows])
 
     def held_out(self, multiple: int) -> Iterator[Block]:
         """One block."""
         del multiple
-        yield self._features, self._validation
+        yield self._features, self.everywhere(jnp.asarray(self._validation))
 
 
 class Streamed(AbstractFeed):
@@ -88,9 +117,8 @@ class Streamed(AbstractFeed):
     ----------
     examples : (n_examples, ...)
         In memory or in a file that is mapped into it.
-    training, validation : ascending indices of examples
-    batch_size : int
-        At most the number of training examples.
+    training, validation, batch_size, n_devices
+        See `AbstractFeed`; the indices are ascending.
     prepare : callable
         Features (n_features,) of one example.
     """
@@ -102,12 +130,11 @@ class Streamed(AbstractFeed):
         validation: Int[np.ndarray, " n_validation"],
         batch_size: int,
         prepare: Callable,
+        n_devices: int = 1,
     ) -> None:
-        self._examples, self._training, self._validation = examples, training, validation
-        self._prepare = prepare
+        super().__init__(training, validation, batch_size, n_devices)
+        self._examples, self._prepare = examples, prepare
         self._row_bytes = 4 * len(eqx.filter_eval_shape(prepare, jax.ShapeDtypeStruct(examples.shape[1:], jnp.float32)))
-        self.batch_size = min(batch_size, len(training))
-        self.n_training, self.n_validation = len(training), len(validation)
 
     def shuffled(self, key: Key) -> Iterator[Block]:
         """As many blocks as it takes."""
@@ -116,8 +143,7 @@ class Streamed(AbstractFeed):
     def _read(self, rows: Int[np.ndarray, " n"]) -> Block:
         # Ascending: as they lie on the disk.
         rows, places = np.unique(rows, return_inverse=True)
-        data = self._prepared(self._training[rows])
-        return data, jnp.asarray(places.astype(np.int32).reshape(-1, self.batch_size))
+        return self._prepared(self._training[rows]), self._in_batches(places)
 
     def held_out(self, multiple: int) -> Iterator[Block]:
         """As many blocks as it takes."""
@@ -126,12 +152,12 @@ class Streamed(AbstractFeed):
         yield from ahead(self._read_in_order, pieces, n_threads=1)
 
     def _read_in_order(self, rows: Int[np.ndarray, " n"]) -> Block:
-        return self._prepared(rows), jnp.arange(len(rows))
+        return self._prepared(rows), self.everywhere(jnp.arange(len(rows)))
 
     def _prepared(self, rows: Int[np.ndarray, " n"]) -> Float[Array, "n n_features"]:
         examples = self._examples[rows]
         forget(self._examples)
-        return prepared(self._prepare, jnp.asarray(examples))
+        return prepared(self._prepare, self.everywhere(jnp.asarray(examples)))
 
 
 @eqx.filter_jit

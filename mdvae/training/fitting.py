@@ -27,7 +27,7 @@ from mdvae.training.ensemble import at_once
 from mdvae.training.feed import AbstractFeed, Resident, Streamed
 from mdvae.training.progress import ProgressBar
 from mdvae.training.schedules import annealed
-from mdvae.training.settings import check_density, check_not_negative, settings_from
+from mdvae.training.settings import Plan, check_density, check_not_negative, settings_from
 from mdvae.training.splits import split_blocks
 from mdvae.trajectory import Frames
 from mdvae.vae import diagnose, evenly
@@ -74,7 +74,7 @@ def train(
         Show a progress bar (on a terminal only).
     **settings
         ``beta``, ``epochs``, ``batch_size``, ``learning_rate``, ``warmup_epochs``, ``n_cycles``, ``free_bits``,
-        ``importance_samples``, ``validation_fraction``, ``patience``: see `Settings`.
+        ``importance_samples``, ``validation_fraction``, ``patience``, ``n_devices``: see `Settings`.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def train_ensemble(
     keys = [key_for("train", seed) for seed in seeds] if key is None else list(jax.random.split(key, len(models)))
     fit = functools.partial(
         descend,
-        feed=_feed(model, frames.coordinates, training, validation, plan.batch_size),
+        feed=_feed(model, frames.coordinates, training, validation, plan),
         objective=objective,
         plan=plan,
         augment=None if changed is None else _Augmented(model.representation, changed),
@@ -205,12 +205,13 @@ def _feed(
     coordinates: Coordinates,
     training: Int[np.ndarray, " n_training"],
     validation: Int[np.ndarray, " n_validation"],
-    batch_size: int,
+    plan: Plan,
 ) -> AbstractFeed:
     """From the device where all features fit there, else from where the frames are, block by block."""
+    size, n_devices = plan.batch_size, int(plan.settings.n_devices)
     if is_mapped(coordinates) or not _fits(4 * len(coordinates) * model.representation.n_features):
-        return Streamed(coordinates, training, validation, batch_size, model.representation.to_features)
-    return Resident(_features(model, coordinates), training, validation, batch_size)
+        return Streamed(coordinates, training, validation, size, model.representation.to_features, n_devices)
+    return Resident(_features(model, coordinates), training, validation, size, n_devices)
 
 
 def _fits(size: int) -> bool:

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from mdvae._types import Number, Whole
@@ -49,6 +50,9 @@ class Settings:
         Stop after this many epochs without a better validation loss; a fifth of the epochs, and at least 10,
         if left out. Training then goes back to the best epoch and cools down: for half as many epochs as that took, at
         least 10 but no more than are left, with a learning rate that falls to nothing.
+    n_devices : int
+        Accelerators of this machine that share each batch; what is learned is the same to rounding. It pays where a
+        step of one of them takes milliseconds.
 
     Raises
     ------
@@ -66,6 +70,7 @@ class Settings:
     importance_samples: Whole = 1
     validation_fraction: Number = 0.1
     patience: Whole | None = None
+    n_devices: Whole = 1
 
     def __post_init__(self) -> None:
         for name in ("beta", "free_bits", "learning_rate", "validation_fraction"):
@@ -79,7 +84,7 @@ class Settings:
             raise ValueError(f"learning_rate must be a finite number above 0, got {self.learning_rate}")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction}")
-        smallest = {"epochs": 1, "batch_size": 1, "patience": 1, "importance_samples": 1}
+        smallest = {"epochs": 1, "batch_size": 1, "patience": 1, "importance_samples": 1, "n_devices": 1}
         for name, least in (smallest | {"warmup_epochs": 0, "n_cycles": 0}).items():
             value = getattr(self, name)
             if value is None:
@@ -89,6 +94,10 @@ class Settings:
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
             object.__setattr__(self, name, operator.index(value))
+        if self.n_devices > 1 and self.n_devices > jax.local_device_count():
+            raise ValueError(f"n_devices={self.n_devices}, but JAX sees {jax.local_device_count()} on this machine")
+        if self.batch_size is not None and self.batch_size % self.n_devices:
+            raise ValueError(f"batch_size={self.batch_size} cannot be shared by n_devices={self.n_devices} evenly")
         if self.warmup_epochs and self.n_cycles:
             raise ValueError("warmup_epochs and n_cycles both say how beta rises; give one of them")
         if self.importance_samples > 1 and (self.beta != 1 or self.free_bits or self.warmup_epochs or self.n_cycles):
@@ -105,6 +114,8 @@ class Settings:
         n_training : int
         """
         size = int(np.clip(n_training // 64, 32, 512)) if self.batch_size is None else int(self.batch_size)
+        n_devices = int(self.n_devices)
+        size = max(size // n_devices, 1) * n_devices
         steps = max(1, n_training // size)
         usual = int(np.clip(math.ceil(_STEPS / steps), _FEWEST_EPOCHS, _MOST_EPOCHS))
         epochs = usual if self.epochs is None else int(self.epochs)

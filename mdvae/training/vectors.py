@@ -112,7 +112,7 @@ def train_vae(
     training, validation = split_blocks([len(x)] if lengths is None else lengths, float(chosen.validation_fraction))
     plan = chosen.plan(len(training))
     key = key_for("train", seed) if key is None else key
-    feed = Resident(x, training, validation, plan.batch_size)
+    feed = Resident(x, training, validation, plan.batch_size, int(chosen.n_devices))
     with ProgressBar(progress) as bar:
         trained, history = descend(
             vae, feed, objective=plan.objective(), plan=plan, key=key, augment=augment, progress=bar

@@ -17,7 +17,7 @@ def keep_compiled() -> None:
     A folder for each kind of machine and version of JAX: compiled code may run nowhere else. Where nothing can be
     written, nothing is kept.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdvae"
     folder = root / f"jax-{jax.__version__}-{_machine()}"

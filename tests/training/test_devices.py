@@ -20,9 +20,6 @@ for model in (four, streamed):
     for name, values in one.history.terms.items():
         np.testing.assert_allclose(model.history.terms[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
     np.testing.assert_allclose(mdvae.encode(model, chain), mdvae.encode(one, chain), atol=1e-3)
-# Left open, the size of a batch is one that three can share.
-three = mdvae.fit(chain, n_devices=3, **options)
-assert three.settings["batch_size"] == 30
 from mdvae.training import Resident
 rows = np.arange(100)
 data, batches = next(Resident(np.zeros((100, 2), np.float32), rows, rows, 8, 4).shuffled(jax.random.key(0)))

@@ -10,6 +10,7 @@ these numbers.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import KDTree
 
+from mdvae._chunks import ahead
 from mdvae._memory import blocks, forget
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
@@ -34,6 +36,8 @@ _HELD_LENGTH, _HELD_VOLUME = 0.05, 0.3
 # A torsion is flat if the root mean square of its sine is below this, 11 degrees: five such spreads are still less than
 # a right angle. Elsewhere the distance of three bonds says what there is to say; the sine does not tell 60 from 120.
 _FLAT = 0.2
+# Evenly spaced ones stand for more frames than this: their range hardly grows any more.
+_MOST_FRAMES = 1_000_000
 # Frames enough for the mean of a length.
 _FEW_FRAMES = 100
 # More excess kurtosis than this says two states, such as a few cis bonds among trans ones: what is between the states
@@ -195,6 +199,7 @@ def fit_local_geometry(
     Parameters
     ----------
     coordinates : (n_frames, n_atoms, dim), nm
+        Of more than a million evenly spaced ones are looked at.
     links : (n_links, 2)
         Bonds, or what stands for them: see `find_links`.
     masses : (n_atoms,), optional
@@ -204,7 +209,7 @@ def fit_local_geometry(
     -------
     LocalGeometry
     """
-    n_atoms = coordinates.shape[1]
+    coordinates, n_atoms = coordinates[:: math.ceil(len(coordinates) / _MOST_FRAMES)], coordinates.shape[1]
     masses = np.ones(n_atoms) if masses is None else np.asarray(masses)
     links = _ordered(links)
     pairs, separation = _near_pairs(links, n_atoms)
@@ -263,7 +268,8 @@ def find_links(coordinates: Coordinates, links: Pairs, bonds: Pairs) -> Pairs:
 
 def distances(coordinates: Coordinates, pairs: Pairs) -> Float[np.ndarray, "n_frames n_pairs"]:
     """Distances of pairs, in nm."""
-    return np.linalg.norm(coordinates[:, pairs[:, 0]] - coordinates[:, pairs[:, 1]], axis=-1)
+    apart = np.take(coordinates, pairs[:, 0], axis=1) - np.take(coordinates, pairs[:, 1], axis=1)
+    return np.sqrt(np.einsum("fpd,fpd->fp", apart, apart))
 
 
 def signed_volumes(coordinates: Coordinates, fours: Int[np.ndarray, "n 4"]) -> Float[np.ndarray, "n_frames n"]:
@@ -273,8 +279,9 @@ def signed_volumes(coordinates: Coordinates, fours: Int[np.ndarray, "n 4"]) -> F
     """
     if not len(fours):  # as always in the plane, where there is no such product
         return np.zeros((len(coordinates), 0))
-    a, b, c = (coordinates[:, fours[:, k]] - coordinates[:, fours[:, 0]] for k in (1, 2, 3))
-    return (a * np.cross(b, c)).sum(axis=-1)
+    first = np.take(coordinates, fours[:, 0], axis=1)
+    a, b, c = (np.take(coordinates, fours[:, k], axis=1) - first for k in (1, 2, 3))
+    return np.einsum("fnd,fnd->fn", a, np.cross(b, c))
 
 
 def pair_codes(pairs: Pairs, n_atoms: int) -> Int[np.ndarray, " n_pairs"]:
@@ -434,11 +441,18 @@ def _moments(function, coordinates: Coordinates, n: int) -> tuple[np.ndarray, ..
         return (*sums[:3], low, high)
     # Around the first frame, not around zero: powers of nearly equal numbers would cancel.
     origin = function(coordinates[:1])[0].astype(np.float64)
-    for rows in _row_blocks(len(coordinates), n):
+
+    def of_block(rows: slice) -> tuple[np.ndarray, ...]:
         values = function(coordinates[rows]).astype(np.float64)
-        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
-        sums += [((values - origin) ** power).sum(axis=0) for power in (1, 2, 3, 4)]
         forget(coordinates)
+        off = values - origin
+        squares = np.square(off)
+        powers = [np.einsum("ij,ij->j", *pair) for pair in ((off, off), (squares, off), (squares, squares))]
+        return values.min(axis=0), values.max(axis=0), np.stack([off.sum(axis=0), *powers])
+
+    for smallest, largest, of_powers in ahead(of_block, _row_blocks(len(coordinates), n)):
+        low, high = np.minimum(low, smallest), np.maximum(high, largest)
+        sums += of_powers
     m1, m2, m3, m4 = sums / len(coordinates)
     variance = np.maximum(m2 - m1**2, 0.0)
     fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4

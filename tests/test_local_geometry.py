@@ -154,6 +154,15 @@ def test_blocks_do_not_matter(chiral, monkeypatch):
         np.testing.assert_allclose(found[name], value, rtol=1e-9)
 
 
+def test_evenly_spaced_frames_stand_for_very_many(chiral, monkeypatch):
+    frames, links = chiral
+    expected = fit_local_geometry(frames[::4], links).to_dict()
+    monkeypatch.setattr(local_geometry, "_MOST_FRAMES", 99)
+    found = fit_local_geometry(frames, links).to_dict()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
 def test_thermal_spread_against_numpy(chiral):
     frames = chiral[0].astype(float)
     expected = np.sqrt(((frames - frames.mean(axis=0)) ** 2).sum(axis=2).mean())

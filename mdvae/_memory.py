@@ -9,6 +9,8 @@ import numpy as np
 
 # Bytes of an array that are looked at together.
 _BLOCK = 2**26
+# Rows from here and there that are looked at together.
+_SCATTERED = 100
 
 
 def available_memory() -> int | None:
@@ -91,8 +93,40 @@ def blocks(array: np.ndarray, rows: np.ndarray | None = None) -> Iterator[np.nda
     ------
     (n_block, ...)
     """
-    size = max(1, _BLOCK // max(1, array[:1].nbytes))
+    size = rows_together(array)
     for first in range(0, len(array if rows is None else rows), size):
         part = slice(first, first + size)
         yield array[part if rows is None else rows[part]]
         forget(array)
+
+
+def rows_together(array: np.ndarray) -> int:
+    """Rows that make up some 64 MB; of every tenth row, say, the nine between count as well: a file has them in."""
+    return max(1, _BLOCK // max(1, abs(array.strides[0])))
+
+
+def picked(array: np.ndarray, rows: np.ndarray | slice, together: int = _SCATTERED) -> np.ndarray:
+    """Rows from here and there, in memory.
+
+    Parameters
+    ----------
+    array : (n, ...)
+    rows : (n_rows,) or slice
+    together : int
+        So many are looked at before a mapped file is forgotten: of a file each brings its surroundings along, up to
+        megabytes.
+
+    Returns
+    -------
+    (n_rows, ...)
+        Of an array that is in memory, a slice is a view.
+    """
+    if not is_mapped(array):
+        return array[rows]
+    rows = np.arange(len(array))[rows]
+    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for first in range(0, len(rows), together):
+        part = slice(first, first + together)
+        found[part] = array[rows[part]]
+        forget(array)
+    return found

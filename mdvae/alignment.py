@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdvae._chunks import in_chunks
-from mdvae._memory import forget
+from mdvae._memory import forget, picked
 from mdvae._types import Frame, Scalar, Weights
 from mdvae.geometry import (
     center,
@@ -154,7 +154,7 @@ def fit_alignment(name: str, coordinates: Coordinates, weights: Float[np.ndarray
         raise ValueError(f"alignment={name!r} is not known; expected 'superposition', 'principal' or 'none'")
     _check_extent(coordinates, weights)
     start = center(jnp.asarray(coordinates[0]), of_atoms)
-    coordinates = coordinates[:: max(1, len(coordinates) // _OF_MEAN)]
+    coordinates = picked(coordinates, slice(None, None, max(1, len(coordinates) // _OF_MEAN)))
     if name == "principal":
         first = rotate(start, _AXES(start, of_atoms, jnp.zeros_like(start)))
         return PrincipalAxes(of_atoms, _iterated_mean(PrincipalAxes, of_atoms, first, coordinates))
@@ -220,11 +220,11 @@ def count_jumps(alignment: AbstractAlignment, coordinates: Coordinates, lengths:
         # A step is no shorter for being compared with a smaller one: only the long ones need the rotation.
         suspects = _suspects(alignment.weights, frames)
         for some in np.array_split(suspects, len(suspects) * frames[0].size // _BLOCK + 1):
-            for _, (posed, intrinsic, size) in in_chunks(_Step(alignment.weights), frames[some], frames[some + 1]):
+            pairs = picked(frames, some), picked(frames, some + 1)
+            for _, (posed, intrinsic, size) in in_chunks(_Step(alignment.weights), *pairs):
                 jumped = posed - intrinsic > _JUMP * size
                 count += int(jumped.sum())
                 largest = max(largest, float(np.max(posed, where=jumped, initial=0.0)))
-            forget(frames)
     return Jumps(count, largest)
 
 
@@ -243,7 +243,7 @@ def _suspects(weights: Weights, frames: Coordinates) -> Int[np.ndarray, " n_susp
 
 def _check_extent(coordinates: Coordinates, weights: np.ndarray) -> None:
     """Refuse data without any orientation: one point in every frame, or in space one line."""
-    some = coordinates[:: max(1, len(coordinates) // 1000)].astype(np.float64)
+    some = picked(coordinates, slice(None, None, max(1, len(coordinates) // 1000))).astype(np.float64)
     some = some - np.average(some, axis=1, weights=weights, keepdims=True)
     moments = np.linalg.eigvalsh(np.einsum("a,fai,faj->fij", weights / weights.sum(), some, some))
     largest, second = moments[:, -1].max(), moments[:, -2].max()

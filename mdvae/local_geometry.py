@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import KDTree
 
 from mdvae._chunks import ahead
-from mdvae._memory import blocks, forget
+from mdvae._memory import blocks, forget, picked, rows_together
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 Pairs = Int[np.ndarray, "_ 2"]
@@ -450,7 +450,7 @@ def _moments(function, coordinates: Coordinates, n: int) -> tuple[np.ndarray, ..
         powers = [np.einsum("ij,ij->j", *pair) for pair in ((off, off), (squares, off), (squares, squares))]
         return values.min(axis=0), values.max(axis=0), np.stack([off.sum(axis=0), *powers])
 
-    for smallest, largest, of_powers in ahead(of_block, _row_blocks(len(coordinates), n)):
+    for smallest, largest, of_powers in ahead(of_block, _row_blocks(coordinates, n)):
         low, high = np.minimum(low, smallest), np.maximum(high, largest)
         sums += of_powers
     m1, m2, m3, m4 = sums / len(coordinates)
@@ -469,18 +469,18 @@ def _thermal_spread(coordinates: Coordinates) -> float:
     return float(np.sqrt(max(variance.sum(axis=1).mean(), 0.0)))
 
 
-def _row_blocks(n_rows: int, width: int) -> Iterator[slice]:
-    size = max(1, 2**21 // max(width, 1))
-    return (slice(first, first + size) for first in range(0, n_rows, size))
+def _row_blocks(coordinates: Coordinates, width: int) -> Iterator[slice]:
+    size = min(max(1, 2**21 // max(width, 1)), rows_together(coordinates))
+    return (slice(first, first + size) for first in range(0, len(coordinates), size))
 
 
 def _few(coordinates: Coordinates) -> Float[np.ndarray, "n_few n_atoms dim"]:
-    return coordinates[:: max(1, len(coordinates) // _FEW_FRAMES)]
+    return picked(coordinates, slice(None, None, max(1, len(coordinates) // _FEW_FRAMES)))
 
 
 def _sample(coordinates: Coordinates) -> Float[np.ndarray, "n_sampled n_atoms dim"]:
     n = int(np.clip(_CONTACT_BUDGET // coordinates.shape[1], 100, _CONTACT_FRAMES))
-    return coordinates[np.unique(np.linspace(0, len(coordinates) - 1, n).astype(int))]
+    return picked(coordinates, np.unique(np.linspace(0, len(coordinates) - 1, n).astype(int)))
 
 
 def _contact_distances(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdvae._keys import key_for
-from mdvae._memory import blocks
+from mdvae._memory import blocks, picked
 from mdvae._types import Features, Frame, Key, Latent, Whole
 from mdvae.alignment import ALIGNMENTS, AbstractAlignment, Unaligned, alignment_name
 from mdvae.history import History
@@ -346,7 +346,7 @@ def _pseudo_inputs(
             f"n_components={spec.n_components} is larger than the number of frames, {len(frames.coordinates)}"
         )
     rows = np.linspace(0, len(frames.coordinates) - 1, spec.n_components).astype(int)
-    return jax.vmap(representation.to_features)(jnp.asarray(frames.coordinates[rows]))
+    return jax.vmap(representation.to_features)(jnp.asarray(picked(frames.coordinates, rows)))
 
 
 def remember(frames: Frames, geometry: LocalGeometry) -> TrainingData:
@@ -360,7 +360,7 @@ def remember(frames: Frames, geometry: LocalGeometry) -> TrainingData:
     n_frames = len(frames.coordinates)
     n_kept = int(np.clip(_KEPT_BYTES // frames.coordinates[0].nbytes, 1, n_frames))
     rows = np.unique(np.linspace(0, n_frames - 1, n_kept).astype(int))
-    return TrainingData(frames.coordinates[rows], n_frames, geometry)
+    return TrainingData(picked(frames.coordinates, rows), n_frames, geometry)
 
 
 def _spread(coordinates: np.ndarray, mean: np.ndarray) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mdvae import _memory
-from mdvae._memory import available_memory, blocks, forget, is_mapped
+from mdvae._memory import available_memory, blocks, forget, is_mapped, picked, rows_together
 
 
 @pytest.fixture
@@ -54,6 +54,21 @@ def test_blocks_are_everything_in_order(monkeypatch, rng):
     np.testing.assert_array_equal(np.concatenate(parts), array)
     rows = np.array([3, 50, 4])
     np.testing.assert_array_equal(np.concatenate(list(blocks(array, rows))), array[rows])
+
+
+def test_of_every_tenth_row_the_others_count_as_well(mapped):
+    assert rows_together(mapped) == 2**26 // 40_000
+    assert rows_together(mapped[::10]) == 2**26 // 400_000
+
+
+def test_rows_that_are_picked_are_in_memory(mapped):
+    rows = np.array([700, 3, 999])
+    for found in (picked(mapped, rows), picked(mapped, slice(3, None, 300))):
+        assert not is_mapped(found)
+    np.testing.assert_array_equal(picked(mapped, rows), mapped[rows])
+    np.testing.assert_array_equal(picked(mapped, slice(3, None, 300)), mapped[3::300])
+    array = np.arange(12.0).reshape(6, 2)
+    assert picked(array, slice(None, None, 2)).base is array.base
 
 
 def test_there_is_some_memory():

@@ -13,15 +13,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from mdvae._chunks import ahead
-from mdvae._memory import forget
+from mdvae._memory import picked
 from mdvae._types import Key
 
 # Read from a disk at one go: smaller pieces cost more than they bring.
 _RUN_BYTES = 2**16
+_RUNS_TOGETHER = 100
 # Held at once, and shuffled as a whole; some of them must fit into memory.
 _BLOCK_BYTES = 2**26
 
 Examples = Float[np.ndarray, "n_examples ..."]
+Rows = Int[np.ndarray, "_"]
 Arrays = TypeVar("Arrays", bound=Any)
 Block = tuple[Float[Array, "n_block n_features"], Int[Array, "..."]]
 
@@ -101,7 +103,8 @@ class Resident(AbstractFeed):
 
     def shuffled(self, key: Key) -> Iterator[Block]:
         """One block."""
-        rows = np.concatenate(list(order(self.n_training, self.batch_size, self._row_bytes, key)))
+        blocks = order(self.n_training, self.batch_size, self._row_bytes, key)
+        rows = np.concatenate([rows[places] for rows, places in blocks])
         yield self._features, self._in_batches(self._training[rows])
 
     def held_out(self, multiple: int) -> Iterator[Block]:
@@ -140,9 +143,8 @@ class Streamed(AbstractFeed):
         """As many blocks as it takes."""
         yield from ahead(self._read, order(self.n_training, self.batch_size, self._row_bytes, key), n_threads=1)
 
-    def _read(self, rows: Int[np.ndarray, " n"]) -> Block:
-        # Ascending: as they lie on the disk.
-        rows, places = np.unique(rows, return_inverse=True)
+    def _read(self, block: tuple[Rows, Rows]) -> Block:
+        rows, places = block
         return self._prepared(self._training[rows]), self._in_batches(places)
 
     def held_out(self, multiple: int) -> Iterator[Block]:
@@ -155,8 +157,7 @@ class Streamed(AbstractFeed):
         return self._prepared(rows), self.everywhere(jnp.arange(len(rows)))
 
     def _prepared(self, rows: Int[np.ndarray, " n"]) -> Float[Array, "n n_features"]:
-        examples = self._examples[rows]
-        forget(self._examples)
+        examples = picked(self._examples, rows, _RUNS_TOGETHER * max(1, _RUN_BYTES // self._row_bytes))
         return prepared(self._prepare, self.everywhere(jnp.asarray(examples)))
 
 
@@ -166,7 +167,7 @@ def prepared(prepare: Callable, examples: Float[Array, "n_examples ..."]) -> Flo
     return jax.vmap(prepare)(examples)
 
 
-def order(n: int, batch_size: int, row_bytes: int, key: Key) -> Iterator[Int[np.ndarray, " n_block"]]:
+def order(n: int, batch_size: int, row_bytes: int, key: Key) -> Iterator[tuple[Rows, Rows]]:
     """Numbers from 0 to n - 1 in the order of an epoch, in blocks of whole batches, without the last incomplete one.
 
     What fits into one block is in an order that may be any. Of more, a block holds runs of successive examples from
@@ -180,6 +181,13 @@ def order(n: int, batch_size: int, row_bytes: int, key: Key) -> Iterator[Int[np.
     row_bytes : int
         Size of an example.
     key : PRNG key
+
+    Yields
+    ------
+    rows : (n_block,)
+        Numbers, ascending: as they lie on the disk.
+    places : (n_in_batches,)
+        Which of them come, one after the other.
     """
     # NumPy shuffles in place; JAX sorts random numbers, which takes as long as an epoch of a small network.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
@@ -188,7 +196,11 @@ def order(n: int, batch_size: int, row_bytes: int, key: Key) -> Iterator[Int[np.
     runs = max(1, _BLOCK_BYTES // (run * row_bytes))
     starts = run * rng.permutation(n_runs)
     for first in range(0, max(1, n_runs), runs):
-        rows = (starts[first : first + runs, None] + np.arange(run)).ravel()
+        drawn = starts[first : first + runs]
+        rows = (np.sort(drawn)[:, None] + np.arange(run)).ravel()
         if first + runs >= n_runs:
             rows = np.concatenate([rows, np.arange(n_runs * run, n)])
-        yield rng.permutation(rows)[: len(rows) // batch_size * batch_size]
+        # Where the runs came to lie, and what is left over after them.
+        places = (run * np.argsort(np.argsort(drawn))[:, None] + np.arange(run)).ravel()
+        places = np.concatenate([places, np.arange(len(places), len(rows))])
+        yield rows, rng.permutation(places)[: len(rows) // batch_size * batch_size]

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from mdvae._chunks import map_rows
 from mdvae._keys import key_for
-from mdvae._memory import blocks, is_mapped
+from mdvae._memory import blocks, is_mapped, picked
 from mdvae._types import Features, Frame, Key, Number, Scalar, Whole
 from mdvae.augmentation import AbstractAugmentation, augmentation, check_augmentation
 from mdvae.local_geometry import find_links, fit_local_geometry
@@ -185,7 +185,7 @@ def train_ensemble(
         fitted = at_once([functools.partial(fit, one.vae, key=own) for one, own in zip(models, keys, strict=True)], bar)
     del fit
     # All of them again would be another copy of the data.
-    few = frames.coordinates[training[evenly(len(training))]]
+    few = picked(frames.coordinates, training[evenly(len(training))])
     record = plan.to_dict() | {
         "likelihood": type(model.vae.likelihood).__name__,
         "strain_weight": float(strain_weight),

@@ -12,7 +12,7 @@ import mdtraj as md
 import numpy as np
 from jaxtyping import Int
 
-from mdvae._memory import blocks
+from mdvae._memory import blocks, forget
 from mdvae.trajectory.files import (
     Raw,
     check_format,
@@ -148,7 +148,9 @@ class ArraySource(AbstractSource):
         atoms = slice(None) if atom_indices is None else atom_indices
         for first in range(0, len(self._positions), size):
             part = np.asarray(self._positions[first : first + size][:, atoms])
-            yield Raw(np.array(part if self._factor == 1 else self._factor * part, np.float32))
+            positions = np.array(part if self._factor == 1 else self._factor * part, np.float32)
+            forget(self._positions)
+            yield Raw(positions)
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -42,7 +42,7 @@ def in_chunks(function: Callable, *arrays: np.ndarray) -> Iterator[tuple[slice, 
         What the function returns, as NumPy arrays with a leading axis for the rows.
     """
     n_rows = len(arrays[0])
-    size = int(np.clip(_CHUNK // max(1, arrays[0][:1].size), 16, 4096))
+    size = int(np.clip(_CHUNK // max(1, arrays[0][:1].size), 16, 8192))
 
     def one(first: int) -> tuple[slice, Any]:
         rows = slice(first, min(first + size, n_rows))

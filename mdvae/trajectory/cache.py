@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ class Cache:
 
     folder: Path
     fingerprint: str
+    _mark: str = dataclasses.field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def draft_path(self) -> Path:
+        """Where coordinates are written: others may write the same at the same time, or have it mapped."""
+        return self.folder / f".{self.fingerprint}-{self._mark}.frames"
+
+    def discard(self) -> None:
+        """Leave nothing half-written."""
+        self.draft_path.unlink(missing_ok=True)
 
     @property
     def frames_path(self) -> Path:
@@ -67,7 +78,8 @@ class Cache:
     def save(self, frames: Frames) -> None:
         """Write what says that the frames in the folder are whole."""
         # Of what was flat from the start on, a third is left over.
-        os.truncate(self.frames_path, frames.coordinates.nbytes)
+        os.truncate(self.draft_path, frames.coordinates.nbytes)
+        self.draft_path.replace(self.frames_path)
         record = {
             "lengths": frames.lengths,
             "system": frames.system.to_dict(),

@@ -125,10 +125,9 @@ def choose_store(n_frames: int | None, frame_bytes: int, cache: Cache | None, sc
         if cache.folder.exists() and not cache.folder.is_dir():
             raise NotADirectoryError(f"cache={str(cache.folder)!r} is a file; expected a folder")
         cache.folder.mkdir(parents=True, exist_ok=True)
-        cache.record_path.unlink(missing_ok=True)
         _check_room(cache.folder, size)
         _log.info("writing %s of posed frames to %s", _gigabytes(size), cache.frames_path)
-        return OnDisk(cache.frames_path.open("w+b"))
+        return OnDisk(cache.draft_path.open("w+b"))
     free = available_memory()
     if scratch is None or size is None or free is None or size <= _SHARE_OF_MEMORY * free:
         return InMemory(n_frames)

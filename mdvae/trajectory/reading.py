@@ -118,25 +118,29 @@ def read(
         if (known := kept.load()) is not None:
             _log.info("posed frames found in %s", kept.frames_path)
             return known
-    found = Wholeness()
     store = choose_store(
         _expected(plans, stride), 4 * system.n_atoms * system.dim, kept, None if scratch is None else Path(scratch)
     )
-    with contextlib.closing(store):
-        coordinates, lengths, time = _gather(plans, store, stride, chunk, periodic, found, progress)
-    if system.dim == 3 and is_flat(coordinates):
-        # Trajectory files have three coordinates; a system in the plane is written with the third one zero.
-        coordinates, system = flattened(coordinates), dataclasses.replace(system, dim=2)
-        messages.append("every z is 0: read as a system in the plane")
-    weights = system.masses if center == "mass" else np.ones_like(system.masses)
-    fitted = fit_alignment(alignment, coordinates, weights)
-    gap = pose(fitted, coordinates)
-    messages += _tell(found, stacklevel=3)
-    report = _report(fitted, alignment, coordinates, lengths, weights, found, messages, system.unit, gap)
-    frames = Frames(coordinates, lengths, time, system, fitted, report)
-    if kept is not None:
-        kept.save(frames)
-    return frames
+    try:
+        found = Wholeness()
+        with contextlib.closing(store):
+            coordinates, lengths, time = _gather(plans, store, stride, chunk, periodic, found, progress)
+        if system.dim == 3 and is_flat(coordinates):
+            # Trajectory files have three coordinates; a system in the plane is written with the third one zero.
+            coordinates, system = flattened(coordinates), dataclasses.replace(system, dim=2)
+            messages.append("every z is 0: read as a system in the plane")
+        weights = system.masses if center == "mass" else np.ones_like(system.masses)
+        fitted = fit_alignment(alignment, coordinates, weights)
+        gap = pose(fitted, coordinates)
+        messages += _tell(found, stacklevel=3)
+        report = _report(fitted, alignment, coordinates, lengths, weights, found, messages, system.unit, gap)
+        frames = Frames(coordinates, lengths, time, system, fitted, report)
+        if kept is not None:
+            kept.save(frames)
+        return frames
+    finally:
+        if kept is not None:
+            kept.discard()
 
 
 def stream(

@@ -39,10 +39,13 @@ def fitted(path, cache, n_epochs):
 
 
 def written(path, n_frames):
+    """An array file of the same frames again and again; not mapped, since a process starts with its parent's peak."""
     block = helices(50_000, N_ATOMS)
-    array = np.lib.format.open_memmap(path, "w+", np.float32, (n_frames, N_ATOMS, 3))
-    for first in range(0, n_frames, len(block)):
-        array[first : first + len(block)] = block[: n_frames - first]
+    header = {"descr": np.lib.format.dtype_to_descr(block.dtype), "fortran_order": False}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (n_frames, N_ATOMS, 3)})
+        for first in range(0, n_frames, len(block)):
+            block[: n_frames - first].tofile(file)
     return path
 
 

@@ -101,7 +101,22 @@ def test_an_interrupted_cache_is_not_taken_for_whole(xtc, top, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         mdvae.read(xtc, top=top, chunk=2, cache=tmp_path / "cache", progress=interrupt)
+    assert not list((tmp_path / "cache").iterdir())
     equal(mdvae.read(xtc, top=top, cache=tmp_path / "cache"), mdvae.read(xtc, top=top))
+
+
+def test_who_writes_the_same_at_the_same_time_is_not_disturbed(xtc, top, tmp_path):
+    """Another process comes to its end while this one reads, and has its frames mapped."""
+    expected, others = mdvae.read(xtc, top=top), []
+
+    def other(n_frames):
+        if not others:
+            others.append(None)
+            others.append(mdvae.read(xtc, top=top, cache=tmp_path / "cache"))
+
+    equal(mdvae.read(xtc, top=top, chunk=2, cache=tmp_path / "cache", progress=other), expected)
+    equal(others[1], expected)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_a_plane_is_cached_as_a_plane(tmp_path, rng):

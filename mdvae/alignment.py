@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdvae._chunks import in_chunks
-from mdvae._memory import forget, picked
+from mdvae._memory import forget, picked, rows_together
 from mdvae._types import Frame, Scalar, Weights
 from mdvae.geometry import (
     center,
@@ -219,10 +219,11 @@ def count_jumps(alignment: AbstractAlignment, coordinates: Coordinates, lengths:
             continue
         # A step is no shorter for being compared with a smaller one: only the long ones need the rotation.
         suspects = _suspects(alignment.weights, frames)
-        for some in np.array_split(suspects, len(suspects) * frames[0].size // _BLOCK + 1):
+        size = rows_together(frames)
+        for some in (suspects[i : i + size] for i in range(0, len(suspects), size)):
             pairs = picked(frames, some), picked(frames, some + 1)
-            for _, (posed, intrinsic, size) in in_chunks(_Step(alignment.weights), *pairs):
-                jumped = posed - intrinsic > _JUMP * size
+            for _, (posed, intrinsic, radius) in in_chunks(_Step(alignment.weights), *pairs):
+                jumped = posed - intrinsic > _JUMP * radius
                 count += int(jumped.sum())
                 largest = max(largest, float(np.max(posed, where=jumped, initial=0.0)))
     return Jumps(count, largest)

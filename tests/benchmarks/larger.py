@@ -19,7 +19,7 @@ from synthetic import helices
 SIZE = SIZES["M"]
 N_ATOMS, CACHE_BYTES, N_IN_MEMORY = SIZE.n_features // 3, 8 * 10**9, 1_000_000
 FIT = """
-import json, resource, sys
+import json, sys
 import mdvae
 path, cache, n_epochs = sys.argv[1], sys.argv[2] or None, int(sys.argv[3])
 model = mdvae.fit(path, cache=cache, periodic=False, latent_dim=2, hidden=(64, 64), residual=False, batch_size=256,
@@ -27,7 +27,7 @@ model = mdvae.fit(path, cache=cache, periodic=False, latent_dim=2, hidden=(64, 6
 history = model.history
 print(json.dumps({
     "samples": history.n_training * history.n_epochs / history.seconds,
-    "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "peak": next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024,
     "terms": {name: list(values) for name, values in history.terms.items()},
 }))
 """
@@ -39,7 +39,7 @@ def fitted(path, cache, n_epochs):
 
 
 def written(path, n_frames):
-    """An array file of the same frames again and again; not mapped, since a process starts with its parent's peak."""
+    """An array file of the same frames again and again."""
     block = helices(50_000, N_ATOMS)
     header = {"descr": np.lib.format.dtype_to_descr(block.dtype), "fortran_order": False}
     with path.open("wb") as file:

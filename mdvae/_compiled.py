@@ -19,11 +19,11 @@ def keep_compiled() -> None:
     """
     if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdvae"
-    folder = root / f"jax-{jax.__version__}-{_machine()}"
     try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdvae"
+        folder = root / f"jax-{jax.__version__}-{_machine()}"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):
         return
     if not os.access(folder, os.W_OK):
         return

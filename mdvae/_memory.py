@@ -9,25 +9,32 @@ import numpy as np
 
 # Bytes of an array that are looked at together.
 _BLOCK = 2**26
+# Batch systems and containers set their limits by Linux' control groups, of the second or of the first version.
+_MEMBERSHIP, _CONTROL_GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+_LIMITS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 # Rows from here and there that are looked at together.
 _SCATTERED = 100
 
 
 def available_memory() -> int | None:
     """Bytes that this process may still take, by what the machine has free and its control group allows, if known."""
-    known = [_free_memory(), *(_left_in_group(*files) for files in _GROUPS)]
+    known = [_free_memory(), *(_left_in_group(folder) for folder in _groups())]
     return min((size for size in known if size is not None), default=None)
 
 
-# Limit and use of the second and the first version of Linux' control groups, as batch systems and containers set them.
-_GROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat",
-    ),
-)
+def _groups() -> Iterator[Path]:
+    """Folders of the control groups that this process is in, and of all that these are in."""
+    try:
+        lines = _MEMBERSHIP.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        # The second version has one tree for everything; the first one has a tree for memory.
+        if controllers in ("", "memory"):
+            root = _CONTROL_GROUPS / controllers
+            inner = root / path.lstrip("/")
+            yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(root))
 
 
 def _free_memory() -> int | None:
@@ -43,15 +50,17 @@ def _free_memory() -> int | None:
         return None
 
 
-def _left_in_group(limit: str, used: str, statistics: str) -> int | None:
-    try:
-        most, now = int(Path(limit).read_text()), int(Path(used).read_text())
-        # Files that were read count as used, and make room when it is needed.
-        names = dict(line.split()[:2] for line in Path(statistics).read_text().splitlines())
-        return max(0, most - now + int(names.get("inactive_file", 0)))
-    except (OSError, ValueError):
-        # "max" is no limit.
-        return None
+def _left_in_group(folder: Path) -> int | None:
+    for limit, used in _LIMITS:
+        try:
+            most, now = int((folder / limit).read_text()), int((folder / used).read_text())
+            # Files that were read count as used, and make room when it is needed.
+            names = dict(line.split()[:2] for line in (folder / "memory.stat").read_text().splitlines())
+            return max(0, most - now + int(names.get("inactive_file", 0)))
+        except (OSError, ValueError):
+            # Nothing there, or "max", which is no limit.
+            continue
+    return None
 
 
 def forget(array: np.ndarray) -> None:
@@ -63,21 +72,22 @@ def forget(array: np.ndarray) -> None:
     ----------
     array : array
     """
-    base = _origin(array)
+    base = array
+    while isinstance(base, np.ndarray):
+        if getattr(base, "mode", None) == "c":
+            # What was written to a copy is nowhere else.
+            return
+        base = base.base
     if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
         base.madvise(mmap.MADV_DONTNEED)
 
 
 def is_mapped(array: np.ndarray) -> bool:
     """Whether an array looks at a file."""
-    return isinstance(_origin(array), mmap.mmap)
-
-
-def _origin(array: np.ndarray) -> object:
     base = array
     while isinstance(base, np.ndarray):
         base = base.base
-    return base
+    return isinstance(base, mmap.mmap)
 
 
 def blocks(array: np.ndarray, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
@@ -102,7 +112,7 @@ def blocks(array: np.ndarray, rows: np.ndarray | None = None) -> Iterator[np.nda
 
 def rows_together(array: np.ndarray) -> int:
     """Rows that make up some 64 MB; of every tenth row, say, the nine between count as well: a file has them in."""
-    return max(1, _BLOCK // max(1, abs(array.strides[0])))
+    return max(1, _BLOCK // max(1, abs(array.strides[0]), array[:1].nbytes))
 
 
 def picked(array: np.ndarray, rows: np.ndarray | slice, together: int = _SCATTERED) -> np.ndarray:

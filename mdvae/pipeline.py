@@ -106,8 +106,8 @@ validation_fraction, patience, n_devices
         cores; what is returned is the one that does best on the held-out frames, and its ``settings["ensemble"]`` says
         how the others did. See `train_ensemble` for all of them.
     cache : path, optional
-        Folder that keeps the posed frames for the next time: see `read`. Training streams them from there, with some
-        100 MB of them in memory.
+        Folder that keeps the posed frames for the next time: see `read`. Training streams them from there; memory holds
+        a few blocks of 64 MB for each model that is being trained.
     scratch : path
         Folder for frames that are too large for memory, where there is no ``cache``; nothing is left there.
     seed : int
@@ -128,7 +128,7 @@ validation_fraction, patience, n_devices
     ValueError, TypeError, OSError
         For bad input, in one line.
     FloatingPointError
-        If the loss stops being finite.
+        If the loss stops being finite, of any of several models.
 
     Examples
     --------
@@ -172,7 +172,8 @@ validation_fraction, patience, n_devices
         )
     _log.info("%s", frames.report)
     untrained = [build(frames, seed=operator.index(seed) + i, **shape) for i in range(n_models)]
-    model = _best(train_ensemble(untrained, frames, **schedule, **besides, seed=seed, progress=progress))
+    models = train_ensemble(untrained, frames, **schedule, **besides, seed=seed, progress=progress)
+    model = _best(models, len(untrained))
     model = dataclasses.replace(model, settings=model.settings | {"reading": str(frames.report)})
     if figures is not None:
         try:
@@ -184,13 +185,18 @@ validation_fraction, patience, n_devices
     return model
 
 
-def _best(models: list[Model]) -> Model:
+def _best(models: list[Model], n_models: int) -> Model:
     """The one that does best on the held-out frames, with a record of how all of them did."""
-    losses = [model.history.best()["validation_loss"] for model in models if model.history is not None]
-    best = models[int(np.argmin(losses))]
-    if len(models) == 1:
+    histories = [model.history for model in models if model.history is not None]
+    losses = [history.best()["validation_loss"] for history in histories]
+    index = int(np.argmin(losses))
+    best, history = models[index], histories[index]
+    if n_models == 1:
         return best
-    return dataclasses.replace(best, settings=best.settings | {"ensemble": losses})
+    interrupted = len(models) < n_models or any(one.interrupted for one in histories)
+    if interrupted and not history.interrupted:
+        history = dataclasses.replace(history, stopped=f"interrupted in another of {n_models} models")
+    return dataclasses.replace(best, history=history, settings=best.settings | {"ensemble": losses})
 
 
 @contextlib.contextmanager

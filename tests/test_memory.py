@@ -75,11 +75,33 @@ def test_there_is_some_memory():
     assert 2**20 < available_memory() < 2**50
 
 
-def test_a_control_group_may_allow_less(monkeypatch, tmp_path):
-    files = [tmp_path / name for name in ("limit", "used", "statistics")]
-    monkeypatch.setattr(_memory, "_GROUPS", (tuple(map(str, files)),))
+@pytest.mark.parametrize(
+    ("line", "limit", "used"),
+    [
+        ("0::/batch/job", "batch/memory.max", "batch/memory.current"),
+        ("7:memory:/batch/job", "memory/batch/job/memory.limit_in_bytes", "memory/batch/job/memory.usage_in_bytes"),
+    ],
+)
+def test_a_control_group_may_allow_less(monkeypatch, tmp_path, line, limit, used):
+    """The own one, or one that it is in."""
+    (tmp_path / "self").write_text(f"3:cpu:/elsewhere\n{line}\n")
+    monkeypatch.setattr(_memory, "_MEMBERSHIP", tmp_path / "self")
+    monkeypatch.setattr(_memory, "_CONTROL_GROUPS", tmp_path)
     free = available_memory()
-    for limit, expected in (("1000000", 600_000), ("max", free), ("200000", 0)):
-        for file, text in zip(files, (limit, "500000", "anon 7\ninactive_file 100000\n"), strict=True):
-            file.write_text(text)
+    (tmp_path / limit).parent.mkdir(parents=True)
+    (tmp_path / used).write_text("500000")
+    (tmp_path / limit).with_name("memory.stat").write_text("anon 7\ninactive_file 100000\n")
+    for text, expected in (("1000000", 600_000), ("max", free), ("200000", 0)):
+        (tmp_path / limit).write_text(text)
         assert available_memory() == pytest.approx(expected, rel=0.5)
+
+
+def test_a_copy_of_a_file_keeps_what_was_written_to_it(mapped, tmp_path):
+    copy = np.memmap(tmp_path / "numbers", np.float32, "c", shape=mapped.shape)
+    copy += 1
+    forget(np.asarray(copy)[3:])
+    np.testing.assert_array_equal(copy[:, 0], np.arange(1000) + 1)
+
+
+def test_a_row_of_a_transposed_array_is_as_large_as_its_numbers():
+    assert rows_together(np.zeros((2, 10_000), np.float32).T) == 2**26 // 8

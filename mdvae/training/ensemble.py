@@ -41,6 +41,7 @@ def at_once(trainings: Sequence[Callable[..., Result]], bar: ProgressBar) -> lis
             wait(futures, return_when=FIRST_EXCEPTION)
         # What is not done by now is not to be.
         stop.set()
-        for future in futures:
+        # From the last one on: a thread that becomes free must not find a later one than was called off.
+        for future in reversed(futures):
             future.cancel()
         return [future.result() for future in futures if not future.cancelled()]

@@ -17,7 +17,7 @@ from mdvae._memory import picked
 from mdvae._types import Key
 
 # Read from a disk at one go: smaller pieces cost more than they bring.
-_RUN_BYTES = 2**16
+_RUN_BYTES, _LONGEST_RUN_BYTES = 2**16, 2**18
 _RUNS_TOGETHER = 100
 # Held at once, and shuffled as a whole; some of them must fit into memory.
 _BLOCK_BYTES = 2**26
@@ -50,6 +50,8 @@ class AbstractFeed(abc.ABC):
         n_devices: int,
     ) -> None:
         self.n_training, self.n_validation = len(training), len(validation)
+        if self.n_training < n_devices:
+            raise ValueError(f"{n_devices} devices cannot share {self.n_training} training examples")
         self.batch_size = min(batch_size, self.n_training) // n_devices * n_devices
         self._training, self._validation = training, validation
         self._mesh = None if n_devices == 1 else Mesh(np.array(jax.local_devices()[:n_devices]), ("batch",))
@@ -191,9 +193,12 @@ def order(n: int, batch_size: int, row_bytes: int, key: Key) -> Iterator[tuple[R
     """
     # NumPy shuffles in place; JAX sorts random numbers, which takes as long as an epoch of a small network.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
-    run = batch_size * math.ceil(_RUN_BYTES / (batch_size * row_bytes))
+    longest = max(math.ceil(_RUN_BYTES / row_bytes), _LONGEST_RUN_BYTES // row_bytes)
+    run = min(batch_size * math.ceil(_RUN_BYTES / (batch_size * row_bytes)), longest)
     n_runs = n // run
-    runs = max(1, _BLOCK_BYTES // (run * row_bytes))
+    # As many as make whole batches.
+    step = batch_size // math.gcd(run, batch_size)
+    runs = max(1, _BLOCK_BYTES // (run * row_bytes) // step) * step
     starts = run * rng.permutation(n_runs)
     for first in range(0, max(1, n_runs), runs):
         drawn = starts[first : first + runs]

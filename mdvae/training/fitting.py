@@ -187,14 +187,14 @@ def train_ensemble(
     # All of them again would be another copy of the data.
     few = picked(frames.coordinates, training[evenly(len(training))])
     record = plan.to_dict() | {
-        "likelihood": type(model.vae.likelihood).__name__,
         "strain_weight": float(strain_weight),
         "augment": list(augment),
     }
     data, found = remember(frames, geometry), []
     # Those that Ctrl-C has kept from beginning are the last ones.
     for one, own, own_seed, (vae, history) in zip(models, keys, seeds, fitted, strict=False):
-        own_record = record | {"seed": own_seed if key is None else None}
+        own_record = record | {"likelihood": type(one.vae.likelihood).__name__}
+        own_record |= {"seed": own_seed if key is None else None}
         trained = dataclasses.replace(one, vae=vae, data=data, history=history, settings=one.settings | own_record)
         found.append(diagnosed(trained, few, blocks(frames.coordinates, validation), own))
     return found

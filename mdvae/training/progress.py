@@ -1,6 +1,7 @@
 """One line that shows how training goes, on a terminal only."""
 
 import sys
+import threading
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -20,7 +21,7 @@ class ProgressBar:
     """
 
     def __init__(self, enabled: bool = True, n_models: int = 1) -> None:
-        self._epochs = [0] * n_models
+        self._epochs, self._lock = [0] * n_models, threading.Lock()
         self._progress = Progress(
             TextColumn("training" if n_models == 1 else f"training {n_models} models"),
             BarColumn(bar_width=24),
@@ -57,8 +58,9 @@ class ProgressBar:
             shown += f", reconstruction {terms['validation_reconstruction']:.2f}, KL {terms['validation_kl']:.2f}"
         if "validation_penalty" in terms:
             shown += f", strain {terms['validation_penalty']:.2f}"
-        self._epochs[model] = epoch
-        total = n_epochs * len(self._epochs)
-        if self._task is None:
-            self._task = self._progress.add_task("", total=total, terms=shown)
-        self._progress.update(self._task, completed=sum(self._epochs), total=total, terms=shown)
+        with self._lock:
+            self._epochs[model] = epoch
+            total = n_epochs * len(self._epochs)
+            if self._task is None:
+                self._task = self._progress.add_task("", total=total, terms=shown)
+            self._progress.update(self._task, completed=sum(self._epochs), total=total, terms=shown)

@@ -69,14 +69,14 @@ class Cache:
             if self.frames_path.stat().st_size != 4 * math.prod(shape):
                 return None
             coordinates = np.memmap(self.frames_path, np.float32, "r", shape=shape)
+            pose = {name[5:]: jnp.asarray(array) for name, array in arrays.items() if name.startswith("pose.")}
+            alignment, report = ALIGNMENTS[record["alignment"]](**pose), Report(**record["report"])
         except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
             return None
-        pose = {name[5:]: jnp.asarray(array) for name, array in arrays.items() if name.startswith("pose.")}
-        alignment = ALIGNMENTS[record["alignment"]](**pose)
-        return Frames(coordinates, lengths, arrays.get("time"), system, alignment, Report(**record["report"]))
+        return Frames(coordinates, lengths, arrays.get("time"), system, alignment, report)
 
-    def save(self, frames: Frames) -> None:
-        """Write what says that the frames in the folder are whole."""
+    def save(self, frames: Frames) -> Frames:
+        """Write what says that the frames in the folder are whole; the same frames, which nobody can change now."""
         # Of what was flat from the start on, a third is left over.
         os.truncate(self.draft_path, frames.coordinates.nbytes)
         self.draft_path.replace(self.frames_path)
@@ -92,6 +92,8 @@ class Cache:
             arrays["time"] = frames.time
         with replacing(self.record_path) as temporary:
             temporary.write_bytes(safetensors.numpy.save(arrays, {"mdvae": json.dumps(record)}))
+        found = np.memmap(self.frames_path, np.float32, "r", shape=frames.coordinates.shape)
+        return dataclasses.replace(frames, coordinates=found)
 
 
 def fingerprint(sources: list[Any], system: System, **options: Any) -> str:

@@ -15,6 +15,7 @@ import mdtraj as md
 import numpy as np
 from jaxtyping import Float, Int
 
+from mdvae._memory import forget, rows_together
 from mdvae.alignment import AbstractAlignment, count_jumps, fit_alignment, pose
 from mdvae.trajectory.cache import Cache, fingerprint
 from mdvae.trajectory.files import Raw
@@ -85,8 +86,9 @@ def read(
         Folder in which the posed frames are kept, float32 as they stand. The same sources, read in the same way, are
         found there again; memory holds no more of them than what is looked at, and training streams them.
     scratch : path, optional
-        Folder for frames that would take more than a third of the memory that is free: without a name there, and gone
-        with the array. What is written is told to the logger "mdvae".
+        Folder for frames that would take more than a third of the memory that is free, where their number is known
+        beforehand (not in text files): without a name there, and gone with the array. What is written is told to the
+        logger "mdvae".
     progress : callable, optional
         Called with the number of frames read so far.
 
@@ -117,6 +119,8 @@ def read(
         kept = Cache(Path(cache), fingerprint([plan.source.identity() for plan in plans], system, **how))
         if (known := kept.load()) is not None:
             _log.info("posed frames found in %s", kept.frames_path)
+            if known.report.n_broken:
+                warnings.warn("; ".join(known.report.messages), stacklevel=2)
             return known
     store = choose_store(
         _expected(plans, stride), 4 * system.n_atoms * system.dim, kept, None if scratch is None else Path(scratch)
@@ -135,9 +139,7 @@ def read(
         messages += _tell(found, stacklevel=3)
         report = _report(fitted, alignment, coordinates, lengths, weights, found, messages, system.unit, gap)
         frames = Frames(coordinates, lengths, time, system, fitted, report)
-        if kept is not None:
-            kept.save(frames)
-        return frames
+        return frames if kept is None else kept.save(frames)
     finally:
         if kept is not None:
             kept.discard()
@@ -488,10 +490,12 @@ def _jumps_of(alignment: AbstractAlignment, coordinates: np.ndarray, lengths: tu
     """Jumps that another pose would make, on a copy of some frames at a time."""
     total, start = 0, 0
     for length in lengths:
-        for first in range(0, length, _TRIAL):
+        size = min(_TRIAL, rows_together(coordinates))
+        for first in range(0, length, size):
             # One frame of overlap: the step from one block to the next counts as well.
-            block = slice(start + max(0, first - 1), start + min(length, first + _TRIAL))
-            trial = coordinates[block].copy()
+            block = slice(start + max(0, first - 1), start + min(length, first + size))
+            trial = np.array(coordinates[block])
+            forget(coordinates)
             pose(alignment, trial)
             total += count_jumps(alignment, trial, [len(trial)]).n
         start += length

@@ -22,7 +22,7 @@ from mdvae.trajectory.files import (
     raw_frames,
     warn_of_promises,
 )
-from mdvae.trajectory.topologies import check_file, extension
+from mdvae.trajectory.topologies import check_file, extension, to_plain
 
 # Bytes of whole frames that one chunk decodes: few enough that memory is used again and again, which is many times as
 # fast as fresh memory. And the most frames it may have.
@@ -105,10 +105,12 @@ class TrajectorySource(AbstractSource):
         return self._trajectory.n_frames
 
     def identity(self) -> list[Any]:
-        """Digest of positions, cells and times."""
+        """Digest of positions, cells and times, and the topology."""
         held = self._trajectory
+        timed = not getattr(held, "_time_default_to_arange", False)
         cells = np.zeros(0) if held.unitcell_vectors is None else held.unitcell_vectors
-        return [_digest(np.asarray(held.xyz), np.asarray(cells), np.asarray(held.time))]
+        arrays = np.asarray(held.xyz), np.asarray(cells), np.asarray(held.time)
+        return [_digest(*arrays), timed, None if self.topology is None else to_plain(self.topology)]
 
     def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
         """Copy chunk by chunk."""

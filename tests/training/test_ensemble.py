@@ -42,6 +42,19 @@ def test_fit_returns_the_best_of_several_and_says_how_the_others_did(frames):
     assert "the best of 3 models" in str(best)
 
 
+def test_ctrl_c_in_another_model_is_said(frames, monkeypatch):
+    """The best one may have come to its end."""
+
+    def first_only(models, read, **_):
+        return [mdvae.train(models[0], read, **SETTINGS)]
+
+    monkeypatch.setattr("mdvae.pipeline.train_ensemble", first_only)
+    options = {"n_models": 3, "latent_dim": 2, "hidden": (8, 8), "length_unit": "reduced"}
+    best = mdvae.fit(frames.coordinates, **options, **SETTINGS)
+    assert best.history.interrupted
+    assert len(best.settings["ensemble"]) == 1
+
+
 @pytest.mark.parametrize(("n_models", "error"), [(0, ValueError), (True, TypeError)])
 def test_a_number_of_models_that_is_none_is_refused(frames, n_models, error):
     with pytest.raises(error, match="n_models must be"):

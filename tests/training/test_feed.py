@@ -16,6 +16,7 @@ ORDERS = {"one block": (1000, 32, 16), "blocks": (5003, 32, 160), "whole": (4096
 def small_blocks(monkeypatch):
     """Runs of 1 kB and blocks of 16 kB, so that there are some."""
     monkeypatch.setattr(feed, "_RUN_BYTES", 2**10)
+    monkeypatch.setattr(feed, "_LONGEST_RUN_BYTES", 2**12)
     monkeypatch.setattr(feed, "_BLOCK_BYTES", 2**14)
 
 
@@ -49,6 +50,14 @@ def test_a_block_comes_from_everywhere(small_blocks):
     np.testing.assert_allclose(quarters, 0.25, atol=0.15)
     # Within a block the order is any: neighbors in the block are not neighbors in time.
     assert np.mean(np.abs(np.diff(first)) == 1) < 0.05
+
+
+def test_batches_of_large_examples_come_from_everywhere_as_well():
+    """A batch would be a run of its own: 512 successive frames of 20 kB."""
+    batch = next(iter(order(100_000, 512, 20_000, jax.random.key(0))))
+    rows = batch[0][batch[1]][:512]
+    assert len(np.unique(rows // 1000)) > 50
+    assert len(batch[1]) % 512 == 0
 
 
 def examples(n=2500):

@@ -40,6 +40,7 @@ def test_a_cache_holds_what_memory_would(xtc, top, tmp_path, alignment):
     found = mdvae.read([xtc, xtc], cache=tmp_path / "cache", **options)
     for frames in (written, found):
         assert is_mapped(frames.coordinates)
+        assert not frames.coordinates.flags.writeable
         equal(frames, expected)
     assert len(list((tmp_path / "cache").iterdir())) == 2
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import jax
 
-# Seconds of compiling below which a file is not worth it.
+# Seconds of compiling from which on it is kept: a start compiles a hundred small programs, which together take longer
+# than the large ones.
 _WORTH = 0.0
 
 

@@ -16,7 +16,7 @@ from mdvae._chunks import ahead
 from mdvae._memory import picked
 from mdvae._types import Key
 
-# Read from a disk at one go: smaller pieces cost more than they bring.
+# Read from a disk at one go: smaller pieces cost more than they bring. A batch, where that is not too long.
 _RUN_BYTES, _LONGEST_RUN_BYTES = 2**16, 2**18
 _RUNS_TOGETHER = 100
 # Held at once, and shuffled as a whole; some of them must fit into memory.
@@ -208,4 +208,6 @@ def order(n: int, batch_size: int, row_bytes: int, key: Key) -> Iterator[tuple[R
         # Where the runs came to lie, and what is left over after them.
         places = (run * np.argsort(np.argsort(drawn))[:, None] + np.arange(run)).ravel()
         places = np.concatenate([places, np.arange(len(places), len(rows))])
-        yield rows, rng.permutation(places)[: len(rows) // batch_size * batch_size]
+        # The last block may hold less than a batch.
+        if len(rows) >= batch_size:
+            yield rows, rng.permutation(places)[: len(rows) // batch_size * batch_size]

@@ -57,8 +57,7 @@ DATA = Path(os.environ.get("MDVAE_DATA", Path(__file__).parents[3] / "shared" / 
 PAIRS = (1, 3, 5, 7)
 N_ALA2 = 40_000
 # One row, one setting: both numbers of latent dimensions are trained with it.
-POLYMER = {"beta": 0.2, "epochs": 600, "augment": ["mirror", "reversal"]}
-N_MODELS = 4
+POLYMER = {"beta": 0.2, "epochs": 600, "augment": ["mirror", "reversal"], "n_models": 4}
 
 
 def keys_of(seed, n):
@@ -129,13 +128,10 @@ def bond(frames):
 
 def polymer(seed, latent_dim):
     everything, training, held_out = chain(seed)
+    # The seeds of its models are nobody else's.
+    first = POLYMER["n_models"] * seed
+    model = mdvae.fit(training, length_unit="reduced", latent_dim=latent_dim, seed=first, progress=False, **POLYMER)
     frames = mdvae.read(training, length_unit="reduced")
-    # Four models, and the one that does best on the blocks that training holds out: what `fit(n_models=4)` does. Their
-    # seeds are nobody else's.
-    seeds = range(N_MODELS * seed, N_MODELS * (seed + 1))
-    models = [mdvae.build(frames, latent_dim=latent_dim, seed=one) for one in seeds]
-    models = mdvae.train_ensemble(models, frames, seed=seeds[0], progress=False, **POLYMER)
-    model = min(models, key=lambda one: one.history.best()["validation_loss"])
     model = fit_noise(fit_prior(model, "mixture", seed=seed, progress=False), seed=seed)
     squares = [
         ((decode_coordinates(model, z) - chunk.coordinates) ** 2).sum(axis=(1, 2))

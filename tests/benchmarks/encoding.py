@@ -19,12 +19,10 @@ SIZE, N_FRAMES, CHUNK = SIZES["M"], 1_000_000, 4096
 
 
 def untrained():
+    """A model, and frames in its pose."""
     frames = mdvae.read(helices(5000, SIZE.n_features // 3), periodic=False, center="geometry")
-    return mdvae.build(frames, latent_dim=SIZE.latent_dim, hidden=SIZE.hidden, residual=False, seed=0)
-
-
-def many(coordinates):
-    return np.tile(coordinates, (N_FRAMES // len(coordinates) + 1, 1, 1))[:N_FRAMES]
+    model = mdvae.build(frames, latent_dim=SIZE.latent_dim, hidden=SIZE.hidden, residual=False, seed=0)
+    return model, np.resize(frames.coordinates, (N_FRAMES, *frames.coordinates.shape[1:]))
 
 
 def weights(model):
@@ -97,8 +95,7 @@ def of_mlcolvar(networks, data):
 
 
 def encoding():
-    model = untrained()
-    coordinates = many(mdvae.read(helices(5000, SIZE.n_features // 3), periodic=False, center="geometry").coordinates)
+    model, coordinates = untrained()
     x, layers = coordinates.reshape(N_FRAMES, -1), weights(model)
     jobs = {"mdvae": lambda: encode_posed(model, coordinates), "NumPy": by_numpy(layers, x)}
     jobs |= by_others(layers, x) | {"floor": large_product()}

@@ -1,7 +1,7 @@
 """larger: training at size M, on frames of 22 atoms, streamed from a cache of 8 GB (`fit(cache=...)`, from an array
-file of as many frames) and from memory (a million frames); thousand samples per second of the epochs alone, and the
-peak memory of the process that streams. Same losses: largest relative difference of any term of any epoch between
-`fit` of the million with a cache and without.
+file of as many frames) and from memory (a million frames); thousand samples per second of the epochs,
+with what they compile, and the peak memory of the process that streams. Same losses: largest relative difference of any
+term of any epoch between `fit` of the million with a cache and without. Each once.
 
 Needs 17 GB of free disk, in the folder that TMPDIR names, and some minutes.
 """

@@ -8,8 +8,15 @@ from mdvae.training import Resident, Streamed, feed, optimize
 from mdvae.training.feed import order
 from mdvae.vae import Gaussian, NegativeELBO, build_vae
 
-# (n, batch_size, row_bytes): one block; runs and blocks with rests; whole runs; a batch larger than a run.
-ORDERS = {"one block": (1000, 32, 16), "blocks": (5003, 32, 160), "whole": (4096, 64, 64), "wide": (700, 100, 4000)}
+# (n, batch_size, row_bytes): one block; runs and blocks with rests; whole runs; a batch larger than a run; a last block
+# that is smaller than a batch.
+ORDERS = {
+    "one block": (1000, 32, 16),
+    "blocks": (5003, 32, 160),
+    "whole": (4096, 64, 64),
+    "wide": (700, 100, 4000),
+    "short": (53, 16, 1000),
+}
 
 
 @pytest.fixture
@@ -32,7 +39,7 @@ def test_an_order_has_every_example_once_but_for_an_incomplete_batch(small_block
     assert len(np.unique(rows)) == len(rows) == n // batch_size * batch_size
     assert rows.min() >= 0
     assert rows.max() < n
-    assert all(len(block) % batch_size == 0 for block in blocks)
+    assert all(len(block) and len(block) % batch_size == 0 for block in blocks)
     assert (len(blocks) > 1) == (case != "one block")
 
 

@@ -24,7 +24,7 @@ from mdvae.geometry import (
     principal,
     principal_axes,
     rotate,
-    superposition,
+    superpose,
     superposition_rotation,
 )
 
@@ -85,9 +85,7 @@ class Superposition(AbstractAlignment):
 
     def pose(self, frame: Frame) -> tuple[Frame, Scalar]:
         """Center the frame and superpose it on the reference."""
-        centered = center(frame, self.weights)
-        rotation, gap = superposition(centered, self.reference, self.weights)
-        return rotate(centered, rotation), gap
+        return superpose(frame, self.reference, self.weights)
 
 
 class PrincipalAxes(AbstractAlignment):

@@ -1,12 +1,12 @@
 """Pure, differentiable functions of one frame; lengths in nm, angles in radians."""
 
 from mdvae.geometry.centering import center, center_of_mass
-from mdvae.geometry.eigen import dominant_eigenvector, symmetric_eigen
+from mdvae.geometry.eigen import dominant_eigenvector, largest_eigenvalue, symmetric_eigen
 from mdvae.geometry.internal import angles, atoms_from_dihedrals, atoms_from_turns, dihedrals, distances, turns
 from mdvae.geometry.principal import gyration_tensor, principal, principal_axes
 from mdvae.geometry.rotation import rotate
 from mdvae.geometry.safe import safe_arctan2, safe_norm
-from mdvae.geometry.superposition import superposition, superposition_rotation
+from mdvae.geometry.superposition import superpose, superposition_rotation
 
 __all__ = [
     "angles",
@@ -18,12 +18,13 @@ __all__ = [
     "distances",
     "dominant_eigenvector",
     "gyration_tensor",
+    "largest_eigenvalue",
     "principal",
     "principal_axes",
     "rotate",
     "safe_arctan2",
     "safe_norm",
-    "superposition",
+    "superpose",
     "superposition_rotation",
     "symmetric_eigen",
     "turns",

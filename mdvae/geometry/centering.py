@@ -21,7 +21,7 @@ def center_of_mass(frame: Frame, weights: Weights) -> Float[Array, " dim"]:
     """
     # Sums over thousands of atoms that sit 50 nm from the origin lose digits in float32;
     # sums of their small offsets from one of them do not.
-    return frame[0] + _sums(frame - frame[:1], weights) / jnp.sum(weights)
+    return frame[0] + (frame - frame[:1]).T @ weights / jnp.sum(weights)
 
 
 def center(frame: Frame, weights: Weights) -> Frame:
@@ -36,9 +36,5 @@ def center(frame: Frame, weights: Weights) -> Frame:
     -------
     (n_atoms, dim), nm
     """
-    local = frame - frame[:1]
-    return local - (_sums(local, weights) / jnp.sum(weights))[None]
-
-
-def _sums(frame: Frame, weights: Weights) -> Float[Array, " dim"]:
-    return frame.reshape(-1) @ jnp.kron(weights[:, None], jnp.eye(frame.shape[1], dtype=frame.dtype))
+    planes = frame.T - frame[0][:, None]
+    return (planes - (planes @ weights / jnp.sum(weights))[:, None]).T

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdvae._types import Scalar
+
 # Convergence is quadratic; five sweeps reach float64 rounding for 4 x 4, four that of float32; one is for safety.
 _SWEEPS = {4: 5, 8: 6}
 
@@ -123,6 +125,28 @@ def dominant_eigenvector(matrix: Float[Array, "n n"]) -> Float[Array, " n"]:
 def _(primals, tangents):
     (_, vectors), (_, changes) = jax.jvp(symmetric_eigen, primals, tangents)
     return vectors[:, 0], changes[:, 0]
+
+
+def largest_eigenvalue(matrix: Float[Array, "3 3"]) -> Scalar:
+    """Largest eigenvalue of a symmetric 3 x 3 matrix, in closed form (doi:10.1145/355578.366316).
+
+    Parameters
+    ----------
+    matrix : (3, 3), symmetric
+
+    Returns
+    -------
+    scalar
+        To rounding where it stands alone; to the root of it where it is a double one.
+    """
+    a = [[matrix[i, j] for j in range(3)] for i in range(3)]
+    mean = (a[0][0] + a[1][1] + a[2][2]) / 3
+    shifted = [a[0][0] - mean, a[1][1] - mean, a[2][2] - mean, a[1][2], a[0][2], a[0][1]]
+    spread = jnp.sqrt((sum(s**2 for s in shifted[:3]) + 2 * sum(s**2 for s in shifted[3:])) / 6)
+    # Relative to the spread first: its third power may be too small for a number.
+    p, q, r, x, y, z = (s / jnp.where(spread > 0, spread, 1.0) for s in shifted)
+    determinant = p * (q * r - x * x) - z * (z * r - x * y) + y * (z * x - q * y)
+    return mean + 2 * spread * jnp.cos(jnp.arccos(jnp.clip(determinant / 2, -1, 1)) / 3)
 
 
 def _symmetric(upper: dict, n: int) -> list[list]:

@@ -70,7 +70,7 @@ def principal(frame: Frame, weights: Weights, reference: Frame) -> tuple[Float[A
     total = jnp.sum(moments)
     gap = jnp.min(moments[:-1] - moments[1:]) / jnp.where(total > 0, total, 1.0)
     signs = jnp.asarray(np.array(list(product((1.0, -1.0), repeat=dim))), axes.dtype)
-    along = jnp.sum(axes * jnp.einsum("a,ai,aj->ij", weights, frame, reference), axis=0)
+    along = jnp.sum(axes * (frame.T @ (weights[:, None] * reference)), axis=0)
     proper = jnp.prod(signs, axis=1) * _determinant(axes) > 0
     best = jnp.argmax(jnp.where(proper, signs @ along, -jnp.inf))
     return (axes * signs[best][None]).T, gap

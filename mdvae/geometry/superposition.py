@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdvae._types import Frame, Scalar, Weights
-from mdvae.geometry.eigen import dominant_eigenvector
+from mdvae.geometry.eigen import dominant_eigenvector, largest_eigenvalue
+from mdvae.geometry.rotation import rotate
 
 
 def superposition_rotation(frame: Frame, reference: Frame, weights: Weights) -> Float[Array, "dim dim"]:
@@ -24,37 +25,53 @@ def superposition_rotation(frame: Frame, reference: Frame, weights: Weights) -> 
     rotation : (dim, dim), determinant +1
         ``frame @ rotation.T`` is the superposed frame.
     """
-    return superposition(frame, reference, weights)[0]
+    return _rotation(frame.T @ (weights[:, None] * reference))
 
 
-def superposition(frame: Frame, reference: Frame, weights: Weights) -> tuple[Float[Array, "dim dim"], Scalar]:
-    """The same rotation, and how well it is defined.
+def superpose(frame: Frame, reference: Frame, weights: Weights) -> tuple[Frame, Scalar]:
+    """Frame centered and superposed on a reference, and how well the turn is defined.
 
     Parameters
     ----------
-    frame, reference : (n_atoms, dim), nm, both centered with the same weights
+    frame : (n_atoms, dim), nm, wherever it is
+    reference : (n_atoms, dim), nm, centered with the same weights
     weights : (n_atoms,)
 
     Returns
     -------
-    rotation : (dim, dim), determinant +1
+    posed : (n_atoms, dim), nm
     gap : scalar
         From 0, not at all, to 1, as well as can be: half the gap below the top eigenvalue of the quaternion matrix (in
         the plane: the length of the vector whose direction is the angle), relative to the sizes of both frames. It
         vanishes for points on a line.
     """
-    covariance = jnp.einsum("a,ai,aj->ij", weights, frame, reference)
-    sizes = jnp.einsum("a,ad->", weights, frame**2) * jnp.einsum("a,ad->", weights, reference**2)
-    scale = jnp.sqrt(jnp.where(sizes > 0, sizes, 1.0))
-    if frame.shape[1] == 2:
-        return _planar_rotation(covariance), jnp.hypot(*_planar_vector(covariance)) / scale
-    rotation = _rotation_of(dominant_eigenvector(_quaternion_matrix(covariance)))
+    # All sums over atoms at once, by planes: under vmap they are one product of long rows. What makes them exact far
+    # from the origin is told in `center_of_mass`.
+    planes, of_reference = frame.T - frame[0][:, None], weights[:, None] * reference
+    sums = planes @ jnp.concatenate([weights[:, None], of_reference], axis=1)
+    total = jnp.sum(weights)
+    middle = sums[:, 0] / total
+    covariance = sums[:, 1:] - middle[:, None] * jnp.sum(of_reference, axis=0)[None]
+    rotation = _rotation(covariance)
+    size = jnp.sum(planes**2 @ weights) - total * jnp.sum(middle**2)
+    scale = jnp.sqrt(jnp.maximum(size, 0) * jnp.sum(weights @ reference**2))
+    gap = _gap(covariance, rotation) / jnp.where(scale > 0, scale, 1.0)
+    return rotate((planes - middle[:, None]).T, rotation), gap
+
+
+def _rotation(covariance: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
+    if covariance.shape[0] == 2:
+        return _planar_rotation(covariance)
+    return _rotation_of(dominant_eigenvector(_quaternion_matrix(covariance)))
+
+
+def _gap(covariance: Float[Array, "dim dim"], rotation: Float[Array, "dim dim"]) -> Scalar:
+    if covariance.shape[0] == 2:
+        return jnp.hypot(*_planar_vector(covariance))
     # Once turned the covariance is symmetric, and half the gap is the sum of its eigenvalues but the largest.
     turned = jnp.sum(rotation[:, :, None] * covariance[None], axis=1)
     turned = 0.5 * (turned + turned.T)
-    axis = dominant_eigenvector(turned)
-    largest = jnp.sum(turned * axis[:, None] * axis[None])
-    return rotation, jnp.maximum(jnp.trace(turned) - largest, 0) / scale
+    return jnp.maximum(jnp.trace(turned) - largest_eigenvalue(turned), 0)
 
 
 def _planar_vector(covariance: Float[Array, "2 2"]) -> tuple[Scalar, Scalar]:

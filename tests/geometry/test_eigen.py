@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdvae.geometry import dominant_eigenvector, symmetric_eigen
+from mdvae.geometry import dominant_eigenvector, largest_eigenvalue, symmetric_eigen
 
 SIZES = [2, 3, 4]
 eigen = jax.jit(symmetric_eigen)
@@ -171,3 +171,17 @@ def test_derivative_of_the_dominant_vector_against_finite_differences():
         _, slope = jax.jit(lambda m, c: jax.jvp(projector, (m,), (c,)))(jnp.asarray(matrix), jnp.asarray(change))
         above, below = (np.asarray(jax.jit(projector)(jnp.asarray(matrix + s * change))) for s in (step, -step))
     np.testing.assert_allclose(slope, (above - below) / (2 * step), atol=1e-8)
+
+
+@pytest.mark.parametrize("case", MATRICES)
+def test_the_largest_value_in_closed_form(case):
+    matrix = np.asarray(MATRICES[case](3), np.float32)
+    expected = np.linalg.eigvalsh(matrix.astype(np.float64))[-1]
+    # A double one is known to the root of rounding only.
+    np.testing.assert_allclose(jax.jit(largest_eigenvalue)(matrix), expected, atol=5e-4 * np.abs(matrix).max() + 1e-30)
+
+
+def test_the_largest_value_is_exact_where_it_stands_alone():
+    for values in ([3.0, 1.0, 0.5], [3.0, 1e-4, 1e-4], [3.0, 1.0, -3.0]):
+        found = jax.jit(largest_eigenvalue)(np.asarray(rotated(values), np.float32))
+        np.testing.assert_allclose(found, values[0], rtol=1e-6)

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from mdvae.geometry import center, superposition, superposition_rotation
+from mdvae.geometry import center, superpose, superposition_rotation
 
 DIMS = [2, 3]
 N_ATOMS = 6
 rotation_of = jax.jit(superposition_rotation)
-gap_of = jax.jit(lambda *args: superposition(*args)[1])
+gap_of = jax.jit(lambda *args: superpose(*args)[1])
 
 
 def kabsch(frame, reference, weights):

@@ -4,7 +4,6 @@ import ctypes
 import os
 import struct
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from jaxtyping import Float, Int
 from mdtraj.formats.registry import FormatRegistry
 from mdtraj.utils import in_units_of, lengths_and_angles_to_box_vectors
 
+from mdvae.trajectory.dcd import dcd_frames, layout_of
 from mdvae.trajectory.text import TEXT_READERS, TextFrame, cut_off, pdb_frames, whole_frames
 from mdvae.trajectory.topologies import TOPOLOGY_FORMATS, check_file, extension, quiet, read_topology
 
@@ -75,15 +75,15 @@ def own_topology(path: Path) -> md.Topology | None:
     return read_topology(path)
 
 
-def count_atoms(path: Path, topology: md.Topology | None = None) -> int:
-    """Count the atoms of the first frame of a file.
+def count_atoms(path: Path, topology: md.Topology | None = None, n_frames: int | None = None) -> int:
+    """Count the atoms of the first frame of a file, with what helps `raw_frames`.
 
     Raises
     ------
     ValueError
         The file holds no frame, or is not what its extension says.
     """
-    first = next(raw_frames(path, None, 1, topology=topology), None)
+    first = next(raw_frames(path, None, 1, topology=topology, n_frames=n_frames), None)
     if first is None:
         raise ValueError(f"{path} holds no frames")
     return first.positions.shape[1]
@@ -140,10 +140,10 @@ def count_frames(path: Path) -> int | None:
         The file is cut off in the middle of a frame.
     """
     ending = extension(path)
-    if ending == ".dcd" and _check_dcd(path) == 0:
-        return 0  # mdtraj would not open it
     if ending not in BINARY_FORMATS:
         return None
+    if ending == ".dcd" and (layout := layout_of(path)) is not None:
+        return layout.n_frames
     with _said(path, ending), quiet(), _opened(path) as handle:
         if ending in (".xtc", ".trr"):
             return _check_gromacs(path, handle, _xtc_size if ending == ".xtc" else _trr_size)
@@ -163,17 +163,19 @@ def _binary_frames(path: Path, ending: str, atoms: np.ndarray | None, size: int,
                 raw = _converted(ending, handle.read(n_frames=min(size, total - first), atom_indices=atoms))
             yield raw
         return
+    if ending == ".dcd" and (layout := layout_of(path)) is not None:
+        with _said(path, ending):
+            for positions, lengths, angles in dcd_frames(path, layout, atoms, size):
+                yield Raw(positions, _cells(lengths, angles), None)
+        return
     with _said(path, ending), _opened(path) as handle:
-        pass_atoms = None if ending in (".h5", ".hdf5") else atoms
         for first in range(0, total, size):
             with _said(path, ending, first), quiet():
-                raw = _converted(ending, handle.read(n_frames=min(size, total - first), atom_indices=pass_atoms))
-            if pass_atoms is None and atoms is not None:
-                # HDF5's own picking of atoms is far slower than that of an array.
-                raw = Raw(np.ascontiguousarray(raw.positions[:, atoms]), raw.cells, raw.time)
+                # All atoms: readers that pick some do so frame by frame, which takes as long as decoding.
+                raw = _converted(ending, handle.read(n_frames=min(size, total - first)))
             if len(raw.positions) == 0:
                 raise ValueError(cut_off(path, first))
-            yield raw
+            yield raw if atoms is None else Raw(np.take(raw.positions, atoms, axis=1), raw.cells, raw.time)
 
 
 def _converted(ending: str, read: Any) -> Raw:
@@ -342,52 +344,3 @@ def _trr_size(file: IO[bytes]) -> int:
     box, x, v, f = sizes[2], sizes[7], sizes[8], sizes[9]
     double = (box == 72) if box else (max(x, v, f) == 24 * n_atoms)
     return 12 + letters + 52 + 2 * (8 if double else 4) + sum(sizes)
-
-
-def _check_dcd(path: Path) -> int | None:
-    """Whole frames of a DCD by its size; a file that ends inside a frame is refused."""
-    layout = _dcd_layout(path)
-    if layout is None:
-        return None
-    _, header, frame = layout
-    whole, rest = divmod(path.stat().st_size - header, frame)
-    if rest:
-        raise ValueError(cut_off(path, whole))
-    return whole
-
-
-def warn_of_promises(path: Path) -> None:
-    """Warn of a DCD that holds fewer frames than its header promises."""
-    layout = _dcd_layout(path) if extension(path) == ".dcd" else None
-    if layout is None:
-        return
-    promised, whole = layout[0], _check_dcd(path)
-    if whole is not None and whole < promised:
-        warnings.warn(
-            f"{path}: its header promises {promised} frames, it holds {whole}; these are read",
-            UserWarning,
-            stacklevel=2,
-        )
-
-
-def _dcd_layout(path: Path) -> tuple[int, int, int] | None:
-    """Promised frames, bytes of the header and of a frame; None for layouts that are rare."""
-    with path.open("rb") as file:
-        start = file.read(8)
-        order = next((o for o in "<>" if start == struct.pack(f"{o}i4s", 84, b"CORD")), None)
-        if order is None:
-            return None
-        control = struct.unpack(f"{order}20i", file.read(80))
-        file.seek(4, os.SEEK_CUR)
-        try:
-            (title,) = struct.unpack(f"{order}i", file.read(4))
-            file.seek(title + 4, os.SEEK_CUR)
-            _, n_atoms, _ = struct.unpack(f"{order}3i", file.read(12))
-        except struct.error:
-            raise ValueError(f"{path} is cut off within its header") from None
-        fixed, cell, fourth = control[8], control[10], control[11]
-        if fixed:
-            return None
-        charmm = control[19] != 0
-        frame = 3 * (4 * n_atoms + 8) + charmm * (56 * bool(cell) + (4 * n_atoms + 8) * bool(fourth))
-        return control[0], file.tell(), frame

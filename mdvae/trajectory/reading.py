@@ -358,7 +358,8 @@ def _prepared(
 ) -> Iterator[tuple[Raw, Int[np.ndarray, " n_frames"]]]:
     """Yield the selected atoms, chunk by chunk: strided, checked and made whole; and the frames' numbers."""
     molecules, done = plan.molecules, 0
-    chunks = plan.source.raw(molecules.atom_indices, plan.source.chunk_size(chunk))
+    every = len(molecules.atom_indices) == plan.source.n_atoms
+    chunks = plan.source.raw(None if every else molecules.atom_indices, plan.source.chunk_size(chunk))
     for raw in chunks:
         # The stride goes on across chunks: mdtraj's own, together with a skip, repeats frames.
         keep = slice(-done % stride, None, stride)

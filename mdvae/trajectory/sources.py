@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mdvae._memory import blocks, forget
+from mdvae.trajectory.dcd import warn_of_promises
 from mdvae.trajectory.files import (
     Raw,
     check_format,
@@ -20,7 +21,6 @@ from mdvae.trajectory.files import (
     count_frames,
     own_topology,
     raw_frames,
-    warn_of_promises,
 )
 from mdvae.trajectory.topologies import check_file, extension, to_plain
 
@@ -65,13 +65,13 @@ class FileSource(AbstractSource):
     is_file = True
 
     def __init__(self, path: Path, reduced: bool, top: md.Topology | None) -> None:
-        check_format(path)
-        warn_of_promises(path)
+        if check_format(path) == ".dcd":
+            warn_of_promises(path)
         self.name, self.dim = str(path), 3
         self._path, self._reduced = path, reduced
         self.topology = own_topology(path)
         self._helper = self.topology if self.topology is not None else top
-        self.n_atoms = self.topology.n_atoms if self.topology is not None else count_atoms(path, top)
+        self.n_atoms = self.topology.n_atoms if self.topology is not None else count_atoms(path, top, self.n_frames)
 
     @functools.cached_property
     def n_frames(self) -> int | None:

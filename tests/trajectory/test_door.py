@@ -1,7 +1,6 @@
 """What is refused, and in which words."""
 
 import gzip
-import struct
 
 import jaxtyping
 import mdtraj as md
@@ -387,20 +386,6 @@ def test_small_xtc_frames_have_another_layout(n_atoms, rng, tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match="after 4 whole frames"):
         count_frames(path)
-
-
-@pytest.mark.parametrize("order", "<>")
-def test_dcd_of_either_byte_order(order, rng, tmp_path):
-    from mdvae.trajectory.files import count_frames
-
-    control = [0] * 20
-    control[0], control[19] = 2, 24
-    header = struct.pack(f"{order}i4s20ii", 84, b"CORD", *control, 84)
-    header += struct.pack(f"{order}ii80siiii", 84, 1, b" " * 80, 84, 4, 3, 4)
-    axis = struct.pack(f"{order}i3fi", 12, 1.0, 2.0, 3.0, 12)
-    path = tmp_path / "run.dcd"
-    path.write_bytes(header + 6 * axis)
-    assert count_frames(path) == 2
 
 
 def test_packed_foreign_file(tmp_path):

@@ -39,6 +39,8 @@ _ITERATIONS = 20
 _DEGENERATE = 1e-5
 # At least so many frames, evenly spaced, make the mean structure: it only says which way is up.
 _OF_MEAN = 2000
+# Numbers whose extent is looked at: hundreds of frames, unless they are large.
+_OF_EXTENT = 2**21
 # Numbers in a block that stays in cache.
 _BLOCK = 2**18
 # Lets no step pass for short that rounding has shortened.
@@ -242,9 +244,11 @@ def _suspects(weights: Weights, frames: Coordinates) -> Int[np.ndarray, " n_susp
 
 def _check_extent(coordinates: Coordinates, weights: np.ndarray) -> None:
     """Refuse data without any orientation: one point in every frame, or in space one line."""
-    some = picked(coordinates, slice(None, None, max(1, len(coordinates) // 1000))).astype(np.float64)
-    some = some - np.average(some, axis=1, weights=weights, keepdims=True)
-    moments = np.linalg.eigvalsh(np.einsum("a,fai,faj->fij", weights / weights.sum(), some, some))
+    n_frames = int(np.clip(_OF_EXTENT // coordinates[0].size, 100, 1000))
+    some = picked(coordinates, slice(None, None, max(1, len(coordinates) // n_frames))).astype(np.float64)
+    shares = np.asarray(weights, np.float64) / np.sum(weights)
+    some -= (shares @ some)[:, None]
+    moments = np.linalg.eigvalsh((shares[:, None] * some).transpose(0, 2, 1) @ some)
     largest, second = moments[:, -1].max(), moments[:, -2].max()
     scale = max(np.abs(coordinates[0]).max() ** 2, 1e-12)
     if largest <= (_DEGENERATE**2) * scale:

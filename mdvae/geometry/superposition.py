@@ -69,9 +69,9 @@ def _gap(covariance: Float[Array, "dim dim"], rotation: Float[Array, "dim dim"])
     if covariance.shape[0] == 2:
         return jnp.hypot(*_planar_vector(covariance))
     # Once turned the covariance is symmetric, and half the gap is the sum of its eigenvalues but the largest.
-    turned = jnp.sum(rotation[:, :, None] * covariance[None], axis=1)
-    turned = 0.5 * (turned + turned.T)
-    return jnp.maximum(jnp.trace(turned) - largest_eigenvalue(turned), 0)
+    turned = [[sum(rotation[i, k] * covariance[k, j] for k in range(3)) for j in range(3)] for i in range(3)]
+    symmetric = jnp.stack([jnp.stack([0.5 * (turned[i][j] + turned[j][i]) for j in range(3)]) for i in range(3)])
+    return jnp.maximum(turned[0][0] + turned[1][1] + turned[2][2] - largest_eigenvalue(symmetric), 0)
 
 
 def _planar_vector(covariance: Float[Array, "2 2"]) -> tuple[Scalar, Scalar]:

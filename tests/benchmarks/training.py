@@ -1,7 +1,8 @@
 """training: thousand samples per second, Adam, Gaussian reconstruction and KL divergence, float32; the same
 perceptrons, the same activation, the same number of samples in an epoch on each side, a few epochs. mdvae's loop is
 `optimize` on data that it holds; `train_vae` and `train` (on frames of as many atoms, which it also looks at for their
-geometry) do all that they do by themselves: held-out samples beside the others, schedules, diagnostics. By hand is
+geometry) do all that they do by themselves: held-out samples beside the others, schedules, diagnostics. What they do
+once is much of a few epochs: at size M they are compared with the loop over forty as well. By hand is
 PyTorch, with one thread and with as many as there are cores; deeptime is `TVAE` with no time lag, mlcolvar
 `VariationalAutoEncoderCV` with Lightning, both with as many threads as PyTorch takes. Floor: the networks' own matrix
 products (once forward, twice backward), as fast as NumPy multiplies large matrices. Left: squared deviation of a sample
@@ -33,6 +34,8 @@ from mdvae.training import Resident, optimize
 from mdvae.vae import Gaussian, NegativeELBO, build_vae
 
 N_EPOCHS = 4
+# What is done once, before the first epoch or after the last, counts as in a training that somebody would run.
+USUAL_EPOCHS = 40
 HELD_OUT = 0.1
 ADAM = optax.adam(LEARNING_RATE)
 STARTS = ("mdvae's loop", "mdvae.train_vae", "mdvae.fit", "by hand", "by hand, compiled", "deeptime", "mlcolvar")
@@ -64,12 +67,12 @@ def reconstruction(vae):
     return jax.jit(lambda x: jax.vmap(lambda row: vae.decode(vae.encode(row)))(x))
 
 
-def our_loop(size, x):
+def our_loop(size, x, n_epochs=N_EPOCHS):
     rows = np.arange(size.n_samples)
     feed = Resident(x, rows, rows[:1], size.batch_size)
     starts = enumerate([untrained(size, x, seed) for seed in range(N_TURNS + 1)])
     # What is judged by one sample is not judged: the last parameters are those that are kept.
-    options = {"n_epochs": N_EPOCHS, "patience": N_EPOCHS, "settled": N_EPOCHS - 1}
+    options = {"n_epochs": n_epochs, "patience": n_epochs, "settled": n_epochs - 1}
 
     def job():
         seed, vae = next(starts)
@@ -79,9 +82,9 @@ def our_loop(size, x):
     return job
 
 
-def settings(size, seed):
+def settings(size, seed, n_epochs=N_EPOCHS):
     return {
-        "epochs": N_EPOCHS,
+        "epochs": n_epochs,
         "batch_size": size.batch_size,
         "learning_rate": LEARNING_RATE,
         "validation_fraction": HELD_OUT,
@@ -90,24 +93,24 @@ def settings(size, seed):
     }
 
 
-def our_door(size, x):
+def our_door(size, x, n_epochs=N_EPOCHS):
     starts = enumerate([untrained(size, x, seed) for seed in range(N_TURNS + 1)])
 
     def job():
         seed, vae = next(starts)
-        return reconstruction(mdvae.train_vae(vae, x, **settings(size, seed)).vae)
+        return reconstruction(mdvae.train_vae(vae, x, **settings(size, seed, n_epochs)).vae)
 
     return job
 
 
-def our_door_for_frames(size, frames):
+def our_door_for_frames(size, frames, n_epochs=N_EPOCHS):
     spec = {"latent_dim": size.latent_dim, "hidden": size.hidden, "residual": False}
     starts = enumerate([mdvae.build(frames, seed=seed, **spec) for seed in range(N_TURNS + 1)])
 
     def job():
         seed, model = next(starts)
         # Its features have another unit: what is left is no number to compare.
-        mdvae.train(model, frames, **settings(size, seed))
+        mdvae.train(model, frames, **settings(size, seed, n_epochs))
 
     return job
 
@@ -141,7 +144,25 @@ def training():
     for name, size in SIZES.items():
         print(f"{name}: {size}\n{'':26}{'1000/s':>10}{'floor':>8}   left")
         of_size(size, with_frames=name == "M")
+    of_usual_epochs(SIZES["M"])
     starts()
+
+
+def of_usual_epochs(size):
+    """What training does by itself, beside the loop alone."""
+    frames = posed(size)
+    every = standardized(frames.coordinates)
+    jobs = {
+        "mdvae's loop": our_loop(size, every[: size.n_samples].copy(), USUAL_EPOCHS),
+        "mdvae.train_vae": our_door(size, every, USUAL_EPOCHS),
+        "mdvae.train": our_door_for_frames(size, frames, USUAL_EPOCHS),
+    }
+    seconds, _ = in_turns(jobs)
+    print(f"M, {USUAL_EPOCHS} epochs{'':13}{'1000/s':>10}   of the loop")
+    for name, took in seconds.items():
+        speed = size.n_samples * USUAL_EPOCHS / took / 1000
+        print(f"{name:26}{speed:10.1f}{100 * seconds[next(iter(seconds))] / took:12.0f} %", flush=True)
+    print()
 
 
 def of_size(size, with_frames):

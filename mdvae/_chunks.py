@@ -4,6 +4,7 @@ One shape for every chunk means one compilation, bounded memory, and a result th
 file was cut into chunks.
 """
 
+import functools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,8 @@ from mdvae._memory import forget
 
 # Numbers in a chunk, about 4 MB: large enough to amortize the call, small enough to stay in cache.
 _CHUNK = 2**20
+# A block larger than all that a chunk allocates.
+_FREED = 16 * 2**20
 # More chunks than this at once would need much memory where rows are long.
 _MOST_THREADS = 8
 
@@ -41,6 +44,7 @@ def in_chunks(function: Callable, *arrays: np.ndarray) -> Iterator[tuple[slice, 
     result
         What the function returns, as NumPy arrays with a leading axis for the rows.
     """
+    _let_freed_memory_stay()
     n_rows = len(arrays[0])
     size = int(np.clip(_CHUNK // max(1, arrays[0][:1].size), 16, 8192))
 
@@ -95,6 +99,16 @@ def map_rows(function: Callable, array: np.ndarray) -> np.ndarray:
     (n_rows, ...)
     """
     return np.concatenate([result for _, result in in_chunks(function, array)])
+
+
+@functools.cache
+def _let_freed_memory_stay() -> None:
+    """Once in a process: what chunks free is used again.
+
+    The C library of Linux hands freed memory back to the system, and fetches it anew, page by page, for the next chunk,
+    which may take as long as the work. Once it has seen a block of this size go, it keeps up to twice as much.
+    """
+    np.empty(_FREED, np.uint8)
 
 
 @eqx.filter_jit

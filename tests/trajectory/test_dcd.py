@@ -99,6 +99,15 @@ def test_header_cut_off(xyz, tmp_path):
             layout_of(path)
 
 
+def test_more_atoms_than_the_file_has_room_for(xyz, tmp_path):
+    path = written(tmp_path / "run.dcd", xyz)
+    whole, start = bytearray(path.read_bytes()), layout_of(path).start
+    whole[start - 8 : start - 4] = struct.pack("<i", 2**31 - 1)
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match="cut off in the middle of a frame, after 0 whole frames"):
+        layout_of(path)
+
+
 def test_without_frames(xyz, tmp_path):
     path = written(tmp_path / "run.dcd", xyz[:0], promised=0)
     assert layout_of(path).n_frames == 0

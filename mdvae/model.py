@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mdvae._keys import key_for
 from mdvae._memory import blocks, picked
@@ -62,6 +62,11 @@ class TrainingData:
     frames: Float[np.ndarray, "n_kept n_atoms dim"]
     n_frames: int
     geometry: LocalGeometry
+
+    @property
+    def rows(self) -> Int[np.ndarray, " n_kept"]:
+        """Places of the kept frames among all of them."""
+        return _evenly(self.n_frames, len(self.frames))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -359,8 +364,11 @@ def remember(frames: Frames, geometry: LocalGeometry) -> TrainingData:
     """
     n_frames = len(frames.coordinates)
     n_kept = int(np.clip(_KEPT_BYTES // frames.coordinates[0].nbytes, 1, n_frames))
-    rows = np.unique(np.linspace(0, n_frames - 1, n_kept).astype(int))
-    return TrainingData(picked(frames.coordinates, rows), n_frames, geometry)
+    return TrainingData(picked(frames.coordinates, _evenly(n_frames, n_kept)), n_frames, geometry)
+
+
+def _evenly(n: int, n_chosen: int) -> Int[np.ndarray, " n_chosen"]:
+    return np.unique(np.linspace(0, n - 1, n_chosen).astype(int))
 
 
 def _spread(coordinates: np.ndarray, mean: np.ndarray) -> float:

@@ -12,6 +12,10 @@ Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 
 # Rounding of float32 must not make a training frame break its own bounds.
 _TOLERANCE = 1e-5
+# Pairs one, two and three bonds apart.
+_KINDS = 3
+# A center that is so many spreads off flat has a handedness.
+_ONE_SIDED = 5.0
 # Lengths at a time: a frame has thousands of them.
 _BLOCK = 2**21
 
@@ -22,26 +26,39 @@ class Validity:
 
     Parameters
     ----------
-    n_broken : (n_frames,)
-        Lengths of pairs up to three bonds apart that are outside of the range of the data and, where they are held,
-        more than five spreads off as well.
+    n_lengths : (n_frames, 3)
+        Lengths of pairs one, two and three bonds apart that are outside of the range of the data and, where they are
+        held, more than five spreads off as well: bonds, angles, torsions.
     n_wrong : (n_frames,)
         Centers of whose signed volumes that holds: inverted, or no longer flat.
+    n_inverted : (n_frames,)
+        Those among them whose handedness is the opposite of the data's.
     n_twisted : (n_frames,)
         Flat torsions of whose signed volumes that holds: a peptide bond out of its plane.
     n_overlaps : (n_frames,)
         Pairs further apart along the bonds that are closer than atoms of their kinds come in the data.
     """
 
-    n_broken: Int[np.ndarray, " n_frames"]
+    n_lengths: Int[np.ndarray, "n_frames 3"]
     n_wrong: Int[np.ndarray, " n_frames"]
+    n_inverted: Int[np.ndarray, " n_frames"]
     n_twisted: Int[np.ndarray, " n_frames"]
     n_overlaps: Int[np.ndarray, " n_frames"]
 
     @property
+    def n_broken(self) -> Int[np.ndarray, " n_frames"]:
+        """Lengths of all three kinds."""
+        return self.n_lengths.sum(axis=1)
+
+    @property
+    def n_faults(self) -> Int[np.ndarray, " n_frames"]:
+        """Everything that was found."""
+        return self.n_broken + self.n_wrong + self.n_twisted + self.n_overlaps
+
+    @property
     def valid(self) -> Bool[np.ndarray, " n_frames"]:
         """Nothing found."""
-        return (self.n_broken == 0) & (self.n_wrong == 0) & (self.n_twisted == 0) & (self.n_overlaps == 0)
+        return self.n_faults == 0
 
 
 def check(geometry: LocalGeometry, coordinates: Coordinates, *, n_spreads: float | None = None) -> Validity:
@@ -61,7 +78,9 @@ def check(geometry: LocalGeometry, coordinates: Coordinates, *, n_spreads: float
     """
     n_frames = len(coordinates)
     finite = np.asarray(np.isfinite(coordinates).all(axis=(1, 2)))
-    broken, wrong, twisted, overlaps = (np.zeros(n_frames, np.int64) for _ in range(4))
+    lengths = np.zeros((n_frames, _KINDS), np.int64)
+    wrong, inverted, twisted, overlaps = (np.zeros(n_frames, np.int64) for _ in range(4))
+    kinds = np.eye(_KINDS, dtype=np.int64)[geometry.separation - 1]
 
     def bounds(statistics: Statistics) -> Float[np.ndarray, "n 2"]:
         return statistics.allowed if n_spreads is None else statistics.within(n_spreads)
@@ -70,22 +89,30 @@ def check(geometry: LocalGeometry, coordinates: Coordinates, *, n_spreads: float
     for first in range(0, n_frames, size):
         rows = slice(first, first + size)
         block = np.where(finite[rows, None, None], coordinates[rows], 0.0).astype(np.float64)
-        broken[rows] = _n_outside(distances(block, geometry.pairs), bounds(geometry.lengths))
-        wrong[rows] = _n_outside(signed_volumes(block, geometry.centers), bounds(geometry.volumes))
-        twisted[rows] = _n_outside(signed_volumes(block, geometry.torsions), bounds(geometry.twists))
+        lengths[rows] = _outside(distances(block, geometry.pairs), bounds(geometry.lengths)) @ kinds
+        volumes = signed_volumes(block, geometry.centers)
+        off = _outside(volumes, bounds(geometry.volumes))
+        wrong[rows], inverted[rows] = off.sum(axis=1), (off & (volumes * _handedness(geometry) < 0)).sum(axis=1)
+        twisted[rows] = _outside(signed_volumes(block, geometry.torsions), bounds(geometry.twists)).sum(axis=1)
         overlaps[rows] = [
             _n_overlaps(geometry, frame) if ok else 0 for frame, ok in zip(block, finite[rows], strict=True)
         ]
-    broken[~finite] = max(1, len(geometry.pairs))
+    lengths[~finite] = np.maximum(kinds.sum(axis=0), [1, 0, 0])
     wrong[~finite], twisted[~finite] = len(geometry.centers), len(geometry.torsions)
-    return Validity(broken, wrong, twisted, overlaps)
+    return Validity(lengths, wrong, inverted, twisted, overlaps)
 
 
-def _n_outside(
+def _outside(
     values: Float[np.ndarray, "n_frames n"], bounds: Float[np.ndarray, "n 2"]
-) -> Int[np.ndarray, " n_frames"]:
+) -> Bool[np.ndarray, "n_frames n"]:
     slack = _TOLERANCE * np.abs(bounds).max(axis=1, initial=0.0)
-    return ((values < bounds[:, 0] - slack) | (values > bounds[:, 1] + slack)).sum(axis=1)
+    return (values < bounds[:, 0] - slack) | (values > bounds[:, 1] + slack)
+
+
+def _handedness(geometry: LocalGeometry) -> Float[np.ndarray, " n_centers"]:
+    """1 or -1 of centers that the data show on one side only, 0 of flat ones."""
+    mean, spread = geometry.volumes.mean, geometry.volumes.spread
+    return np.where(np.abs(mean) > _ONE_SIDED * spread, np.sign(mean), 0.0)
 
 
 def _n_overlaps(geometry: LocalGeometry, frame: Float[np.ndarray, "n_atoms dim"]) -> int:

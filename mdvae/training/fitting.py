@@ -189,6 +189,7 @@ def train_ensemble(
     record = plan.to_dict() | {
         "strain_weight": float(strain_weight),
         "augment": list(augment),
+        "lengths": list(frames.lengths),
     }
     data, found = remember(frames, geometry), []
     # Those that Ctrl-C has kept from beginning are the last ones.

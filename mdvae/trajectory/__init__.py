@@ -1,5 +1,6 @@
 """The only room that knows mdtraj: sources to frames, and frames to trajectories and files."""
 
+from mdvae.trajectory.backbone import Backbone, alpha_carbons, atom_names, find_backbone
 from mdvae.trajectory.frames import Chunk, Frames, Report
 from mdvae.trajectory.periodic import Molecules
 from mdvae.trajectory.reading import read, stream
@@ -9,15 +10,19 @@ from mdvae.trajectory.writing import SAVE_FORMATS, Conformations, check_output, 
 
 __all__ = [
     "SAVE_FORMATS",
+    "Backbone",
     "Chunk",
     "Conformations",
     "Frames",
     "Molecules",
     "Report",
     "System",
+    "alpha_carbons",
+    "atom_names",
     "bead_topology",
     "check_output",
     "extension",
+    "find_backbone",
     "read",
     "save_trajectory",
     "stream",

@@ -53,7 +53,7 @@ def run(folder: str | os.PathLike, *, seed: int = 0, progress: bool = True) -> s
     model = load(folder / "polymer.mdvae")
     write_latents(model, folder / "polymer.xtc", folder / "latent.csv")
     save_trajectory(generate(model, 1000, noise=True, seed=seed), folder / "generated.xtc", unit="reduced")
-    held_out = evaluate(model, folder / "polymer-held-out.xtc")
+    held_out = evaluate(model, folder / "polymer-held-out.xtc", n_generated=2000, noise=True, seed=seed)
     compact = minimize(model, radius_of_gyration, seed=seed)
     if compact.found:
         save_trajectory(compact.trajectory, folder / "compact.pdb", unit="reduced")
@@ -88,8 +88,8 @@ def _table(frames: Frames, model: Model, held_out: Evaluation, compact: Minimum,
         "jumps made by the alignment": str(frames.report.n_jumps),
         "latent coordinates": str(model.latent_dim),
         "epochs (best)": f"{model.history.n_epochs} ({model.history.best_epoch + 1})",
-        "held-out reconstruction RMSD": f"{held_out.rmsd.mean():.3f}",
-        "PCA of the same size": f"{held_out.rmsd_pca.mean():.3f}",
+        "held-out reconstruction RMSD": f"{held_out.reconstruction.rmsd.mean():.3f}",
+        "PCA of the same size": f"{held_out.reconstruction.rmsd_pca.mean():.3f}",
         "most compact training frame, Rg": f"{compact.best_training_value:.3f}",
         "most compact valid training frame, Rg": f"{compact.best_valid_training_value:.3f}",
         "optimized structure, Rg": f"{compact.value:.3f}" if compact.found else "none valid",
@@ -102,4 +102,4 @@ def _table(frames: Frames, model: Model, held_out: Evaluation, compact: Minimum,
     with console.capture() as capture:
         console.print(table)
     made = "\n".join(f"  {path}" for path in sorted(folder.iterdir()) if path.is_file())
-    return f"{capture.get()}\n{made}"
+    return f"{capture.get()}\n{held_out.verdict}\n\n{made}"

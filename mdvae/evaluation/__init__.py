@@ -1,6 +1,7 @@
-"""How good a model is, beside the simplest method that it must beat."""
+"""How good a model is, each number beside its noise floor and beside the simplest method that it must beat."""
 
+from mdvae.evaluation.evaluation import Evaluation, evaluate
 from mdvae.evaluation.likelihood import log_likelihood
-from mdvae.evaluation.reconstruction import Evaluation, evaluate
+from mdvae.evaluation.verdict import Thresholds, Verdict
 
-__all__ = ["Evaluation", "evaluate", "log_likelihood"]
+__all__ = ["Evaluation", "Thresholds", "Verdict", "evaluate", "log_likelihood"]

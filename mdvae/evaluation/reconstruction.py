@@ -1,40 +1,37 @@
-"""How near a frame comes back after encoding and decoding, beside PCA of the same size."""
+"""How near a frame comes back after encoding and decoding, beside PCA of the same size and no latent space at all."""
 
 import dataclasses
-import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mdvae._files import replacing
-from mdvae.latent.encoding import encode_chunks
 from mdvae.latent.generation import decode_coordinates, restore_decoded
 from mdvae.model import Model
 from mdvae.validity import Validity, check
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 
-_ASPECTS = ("lengths", "centers", "torsions", "contacts", "valid")
+ASPECTS = ("lengths", "centers", "torsions", "contacts", "valid")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What came of encoding and decoding every frame of a source.
+class Reconstruction:
+    """What came of encoding and decoding frames.
 
     Parameters
     ----------
     unit : str
         Of length: "nm" or "reduced".
-    latent_dim, n_training : int
     rmsd : (n_frames,)
         Between each posed frame and its restored reconstruction, over atoms; not superposed once more.
     rmsd_raw : (n_frames,)
         The same for the decoder's own output.
     rmsd_pca : (n_frames,)
         The same for principal components, as many as latent dimensions, of the model's training frames.
+    rmsd_mean : (n_frames,)
+        The same for the mean of the training frames, which needs no latent coordinate.
     rmsd_per_atom : (n_atoms,)
         Of the restored reconstructions, root mean square over frames.
     moved : (n_frames,)
@@ -47,97 +44,68 @@ class Evaluation:
     """
 
     unit: str
-    latent_dim: int
-    n_training: int
     rmsd: Float[np.ndarray, " n_frames"]
     rmsd_raw: Float[np.ndarray, " n_frames"]
     rmsd_pca: Float[np.ndarray, " n_frames"]
+    rmsd_mean: Float[np.ndarray, " n_frames"]
     rmsd_per_atom: Float[np.ndarray, " n_atoms"]
     moved: Float[np.ndarray, " n_frames"]
     thermal: float
     validity: dict[str, dict[str, float]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, then lists; lengths in `unit`. Ready for JSON."""
+        """Plain numbers and lists; lengths in `unit`."""
         plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in dataclasses.asdict(self).items()}
-        summary = {"n_frames": len(self.rmsd), "rmsd_mean": float(self.rmsd.mean())}
-        summary |= {name: value for name, value in plain.items() if not isinstance(value, list)}
-        return summary | {name: value for name, value in plain.items() if isinstance(value, list)}
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write `to_dict` as JSON."""
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict()))
-
-    def __str__(self) -> str:
-        factor, unit = (10.0, "Å") if self.unit == "nm" else (1.0, "reduced units")
-        lines = [
-            f"{len(self.rmsd)} frame{'s' * (len(self.rmsd) != 1)}, {self.latent_dim} latent dimensions",
-            f"{'reconstruction RMSD (' + unit + ')':32s}{'mean':>9s}{'median':>9s}{'95 %':>9s}",
-        ]
-        rows = {"decoded and restored": self.rmsd, "decoded": self.rmsd_raw, "PCA of the same size": self.rmsd_pca}
-        for name, values in (rows | {"moved by restoring": self.moved}).items():
-            row = (values.mean(), np.median(values), np.quantile(values, 0.95))
-            lines.append(f"  {name:30s}" + "".join(f"{factor * value:9.4f}" for value in row))
-        lines.append(f"{'within the training data (%)':32s}" + "".join(f"{name:>9s}" for name in _ASPECTS))
-        names = {"frames": "the frames themselves", "decoded": "decoded", "restored": "decoded and restored"}
-        for key, name in names.items():
-            shares = [100 * self.validity[key][aspect] for aspect in _ASPECTS]
-            lines.append(f"  {name:30s}" + "".join(f"{share:9.1f}" for share in shares))
-        far = int(np.sum(self.moved > self.thermal))
-        lines.append(f"moved further than the data's thermal spread ({factor * self.thermal:.3g}): {far}")
-        return "\n".join(lines)
+        return plain | {"rmsd_mean_of_frames": float(self.rmsd.mean())}
 
 
-def evaluate(model: Model, source: Any, **reading) -> Evaluation:
-    """Encode, decode and restore every frame of a source, chunk by chunk.
+class Reconstructing:
+    """Gathers a `Reconstruction` chunk by chunk.
 
     Parameters
     ----------
     model : Model
         Trained.
-    source : path, mdtraj.Trajectory, array (n_frames, n_atoms, dim), or a list of any of these
-        Best frames that the model was not trained on.
-    **reading
-        ``top``, ``stride``, ``chunk``, ``length_unit``, ``periodic``: see `read`.
-
-    Returns
-    -------
-    Evaluation
-        Prints as a table.
-
-    Raises
-    ------
-    ValueError, OSError
-        For an untrained model, and for a source that cannot be read or is another molecule.
     """
-    if model.data is None:
-        raise ValueError("this model has not been trained")
-    project = principal_components(model.data.frames, model.latent_dim)
-    columns: dict[str, list[np.ndarray]] = {"rmsd": [], "rmsd_raw": [], "rmsd_pca": [], "moved": []}
-    found: dict[str, list[np.ndarray]] = {"frames": [], "decoded": [], "restored": []}
-    squares = np.zeros(model.system.n_atoms)
-    for chunk, z in encode_chunks(model, source, **reading):
-        raw = decode_coordinates(model, z)
-        restored, restoration = restore_decoded(model, raw)
-        columns["rmsd"].append(rmsd(restored, chunk.coordinates))
-        columns["rmsd_raw"].append(rmsd(raw, chunk.coordinates))
-        columns["rmsd_pca"].append(rmsd(project(chunk.coordinates), chunk.coordinates))
-        columns["moved"].append(restoration.moved)
-        squares += ((restored - chunk.coordinates) ** 2).sum(axis=(0, 2), dtype=np.float64)
-        for name, frames in {"frames": chunk.coordinates, "decoded": raw, "restored": restored}.items():
-            found[name].append(_aspects(check(model.data.geometry, frames)))
-    together = {name: np.concatenate(parts) for name, parts in columns.items()}
-    shares = {name: np.concatenate(parts).mean(axis=0) for name, parts in found.items()}
-    return Evaluation(
-        unit=model.system.unit,
-        latent_dim=model.latent_dim,
-        n_training=model.data.n_frames,
-        rmsd_per_atom=np.sqrt(squares / len(together["rmsd"])),
-        thermal=model.data.geometry.thermal,
-        validity={name: dict(zip(_ASPECTS, map(float, row), strict=True)) for name, row in shares.items()},
-        **together,
-    )
+
+    def __init__(self, model: Model) -> None:
+        assert model.data is not None
+        self._model, self._geometry = model, model.data.geometry
+        self._project = principal_components(model.data.frames, model.latent_dim)
+        self._mean = model.data.frames.mean(axis=0, dtype=np.float64)
+        self._columns: dict[str, list[np.ndarray]] = {}
+        self._found: dict[str, list[np.ndarray]] = {}
+        self._squares = np.zeros(model.system.n_atoms)
+
+    def add(self, frames: Coordinates, z: Float[np.ndarray, "n_frames latent_dim"]) -> None:
+        """Decode and restore.
+
+        Parameters
+        ----------
+        frames : (n_frames, n_atoms, dim), posed
+        z : (n_frames, latent_dim)
+        """
+        raw = decode_coordinates(self._model, z)
+        restored, restoration = restore_decoded(self._model, raw)
+        columns = {"rmsd": rmsd(restored, frames), "rmsd_raw": rmsd(raw, frames), "moved": restoration.moved}
+        columns |= {"rmsd_pca": rmsd(self._project(frames), frames), "rmsd_mean": rmsd(self._mean[None], frames)}
+        for name, values in columns.items():
+            self._columns.setdefault(name, []).append(values)
+        for name, structures in {"frames": frames, "decoded": raw, "restored": restored}.items():
+            self._found.setdefault(name, []).append(_aspects(check(self._geometry, structures)))
+        self._squares += ((restored - frames) ** 2).sum(axis=(0, 2), dtype=np.float64)
+
+    def result(self) -> Reconstruction:
+        """Of everything that was added."""
+        columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
+        shares = {name: np.concatenate(parts).mean(axis=0) for name, parts in self._found.items()}
+        return Reconstruction(
+            unit=self._model.system.unit,
+            rmsd_per_atom=np.sqrt(self._squares / len(columns["rmsd"])),
+            thermal=self._geometry.thermal,
+            validity={name: dict(zip(ASPECTS, map(float, row), strict=True)) for name, row in shares.items()},
+            **columns,
+        )
 
 
 def _aspects(found: Validity) -> Bool[np.ndarray, "n_frames n_aspects"]:
@@ -145,18 +113,31 @@ def _aspects(found: Validity) -> Bool[np.ndarray, "n_frames n_aspects"]:
     return np.stack([*(n == 0 for n in counts), found.valid], axis=1)
 
 
-def rmsd(a: Coordinates, b: Coordinates) -> Float[np.ndarray, " n_frames"]:
+def rmsd(a: Float[np.ndarray, "_ n_atoms dim"], b: Coordinates) -> Float[np.ndarray, " n_frames"]:
     """Root mean square deviation of each frame from its partner, as they stand."""
     return np.sqrt(((a - b) ** 2).sum(axis=2).mean(axis=1))
 
 
 def principal_components(frames: Coordinates, n_components: int) -> Callable[[np.ndarray], np.ndarray]:
     """Projection of frames on the leading principal components of these."""
-    flat = frames.reshape(len(frames), -1).astype(np.float64)
+    mean, axes = principal_directions(frames.reshape(len(frames), -1), n_components)
+    return lambda x: ((x.reshape(len(x), -1) - mean) @ axes @ axes.T + mean).reshape(x.shape)
+
+
+def principal_directions(
+    flat: Float[np.ndarray, "n n_features"], n_components: int
+) -> tuple[Float[np.ndarray, " n_features"], Float[np.ndarray, "n_features n_components"]]:
+    """Mean of vectors and their leading principal axes, in float64.
+
+    Parameters
+    ----------
+    flat : (n, n_features)
+    n_components : int
+        As many as there are if there are fewer.
+    """
+    flat = flat.astype(np.float64)
     mean = flat.mean(axis=0)
     # The smaller of the two products has the same components as the data, at the price of its cube only.
     if flat.shape[0] >= flat.shape[1]:
-        axes = np.linalg.eigh((flat - mean).T @ (flat - mean))[1][:, ::-1][:, :n_components]
-    else:
-        axes = np.linalg.svd(flat - mean, full_matrices=False)[2][:n_components].T
-    return lambda x: ((x.reshape(len(x), -1) - mean) @ axes @ axes.T + mean).reshape(x.shape)
+        return mean, np.linalg.eigh((flat - mean).T @ (flat - mean))[1][:, ::-1][:, :n_components]
+    return mean, np.linalg.svd(flat - mean, full_matrices=False)[2][:n_components].T

@@ -1,0 +1,273 @@
+"""How far two samples are from each other, beside how far samples of one and the same origin are.
+
+Whatever is compared is made of sums over frames: counts in bins, moments, contacts. Of each block of time there is one
+such sum, so that drawing blocks anew is adding them up with other weights.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+# Blocks of time that held-out frames are cut into, and how often they are drawn anew.
+_BLOCKS, _DRAWS = 20, 200
+# Of the distribution by chance.
+_CENTRAL = (0.025, 0.975)
+
+Sums = Float[np.ndarray, "..."]
+# From the sums of two samples to the distance of each of n quantities.
+Metric = Callable[[Sums, Sums], Float[np.ndarray, " n"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Distance:
+    """How far what a model generates is from held-out frames, beside how far the training frames are from these.
+
+    Parameters
+    ----------
+    value : float
+        Generated against held-out.
+    floor : float
+        Training against held-out: what a generator that drew from the training data would have.
+    low, high : float
+        Central 95 % of the floor, by a bootstrap over blocks of time.
+    blocks : float
+        Of the held-out frames themselves, one half of their blocks against the other: what 97.5 % of such halves stay
+        below; 0 where there are no blocks to divide.
+    """
+
+    value: float
+    floor: float
+    low: float
+    high: float
+    blocks: float
+
+    @property
+    def noise(self) -> float:
+        """What the simulation itself may differ by: the larger of `high` and `blocks`."""
+        return max(self.high, self.blocks)
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether the generated structures are as near as frames of the simulation may be."""
+        return self.value <= self.noise
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return dataclasses.asdict(self) | {"at_floor": self.at_floor}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Floor:
+    """Distances by chance alone, of each of n quantities.
+
+    Parameters
+    ----------
+    point : (n,)
+        Training against held-out.
+    draws : (n_draws, n)
+        The same with the held-out blocks drawn anew.
+    halves : (n_halves, n)
+        One half of the held-out blocks against the other.
+    """
+
+    point: Float[np.ndarray, " n"]
+    draws: Float[np.ndarray, "n_draws n"]
+    halves: Float[np.ndarray, "n_halves n"]
+
+    def beside(self, values: Float[np.ndarray, " n"]) -> list[Distance]:
+        """Each of these distances beside its floor.
+
+        Parameters
+        ----------
+        values : (n,)
+            Generated against held-out.
+        """
+        columns = np.arange(len(values))
+        return [_distance(values[i], self.point[i], self.draws[:, i], self.halves[:, i]) for i in columns]
+
+    def mean_beside(self, values: Float[np.ndarray, " n"]) -> Distance:
+        """The mean of these distances beside the floor of the mean.
+
+        Parameters
+        ----------
+        values : (n,)
+        """
+        return _distance(values.mean(), self.point.mean(), self.draws.mean(axis=1), self.halves.mean(axis=1))
+
+
+def _distance(value: Any, point: Any, draws: Float[np.ndarray, " n"], halves: Float[np.ndarray, " m"]) -> Distance:
+    low, high = np.quantile(draws, _CENTRAL)
+    blocks = float(np.quantile(halves, _CENTRAL[1])) if len(halves) else 0.0
+    return Distance(float(value), float(point), float(low), float(high), blocks)
+
+
+def find_floor(held_out: Sums, training: Sums, metric: Metric, seed: int = 0) -> Floor:
+    """Distances between samples of the simulation.
+
+    Parameters
+    ----------
+    held_out : (n_blocks, ...)
+        Sums over the frames of each block.
+    training : (...)
+        The same sums over all training frames.
+    metric : callable
+    seed : int
+
+    Returns
+    -------
+    Floor
+    """
+    n_blocks, rng = len(held_out), np.random.default_rng(seed)
+    point = metric(training, held_out.sum(axis=0))
+    draws = [metric(training, weighted) for weighted in drawn_anew(held_out, rng)]
+    halves = []
+    for _ in range(_DRAWS if n_blocks > 1 else 0):
+        order = rng.permutation(n_blocks)
+        one, other = (held_out[rows].sum(axis=0) for rows in np.array_split(order, 2))
+        halves.append(metric(one, other))
+    return Floor(point, np.array(draws), np.array(halves).reshape(-1, len(point)))
+
+
+def drawn_anew(sums: Sums, rng: np.random.Generator) -> list[Sums]:
+    """Sums over as many blocks as there are, drawn with replacement, again and again.
+
+    Parameters
+    ----------
+    sums : (n_blocks, ...)
+    rng : Generator
+    """
+    n_blocks = len(sums)
+    weights = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=_DRAWS).astype(np.float64)
+    flat = sums.reshape(n_blocks, -1)
+    return [(row @ flat).reshape(sums.shape[1:]) for row in weights]
+
+
+def block_labels(run: Int[np.ndarray, " n_frames"]) -> Int[np.ndarray, " n_frames"]:
+    """Which block of time each frame is in: about 20 in all, none across a border; each run is one if there are more.
+
+    Parameters
+    ----------
+    run : (n_frames,)
+        Which uninterrupted run each frame is of, ascending.
+    """
+    labels, first, n_frames = np.zeros(len(run), np.int64), 0, len(run)
+    for length in np.unique(run, return_counts=True)[1].tolist():
+        n_parts = min(length, max(1, round(_BLOCKS * length / n_frames)))
+        before = labels[first - 1] + 1 if first else 0
+        labels[first : first + length] = before + np.arange(length) * n_parts // length
+        first += length
+    return labels
+
+
+def by_block(values: Float[np.ndarray, "n_frames ..."], labels: Int[np.ndarray, " n_frames"]) -> Sums:
+    """Sums over the frames of each block.
+
+    Parameters
+    ----------
+    values : (n_frames, ...)
+    labels : (n_frames,), ascending from 0
+    """
+    borders = np.searchsorted(labels, np.arange(labels[-1] + 1))
+    return np.add.reduceat(values, borders, axis=0, dtype=np.float64)
+
+
+def counts(
+    values: Float[np.ndarray, "n_frames n"],
+    edges: Float[np.ndarray, "n n_edges"],
+    labels: Int[np.ndarray, " n_frames"] | None = None,
+) -> Float[np.ndarray, "n_blocks n n_bins"]:
+    """Histograms of each quantity in each block; the first and the last bin hold what is outside of the edges.
+
+    Parameters
+    ----------
+    values : (n_frames, n)
+    edges : (n, n_edges)
+        Evenly spaced for each quantity.
+    labels : (n_frames,), optional
+        One block if left out.
+
+    Returns
+    -------
+    (n_blocks, n, n_edges + 1)
+    """
+    labels = np.zeros(len(values), np.int64) if labels is None else labels
+    n_blocks, n_bins = int(labels[-1]) + 1, edges.shape[1] + 1
+    found = np.zeros((n_blocks, values.shape[1], n_bins))
+    for i, (column, grid) in enumerate(zip(values.T, edges, strict=True)):
+        bins = np.searchsorted(grid, column, side="right")
+        # The last edge belongs to the last bin.
+        bins[column == grid[-1]] -= 1
+        found[:, i] = np.bincount(labels * n_bins + bins, minlength=n_blocks * n_bins).reshape(n_blocks, n_bins)
+    return found
+
+
+def jensen_shannon(a: Float[np.ndarray, "n n_bins"], b: Float[np.ndarray, "n n_bins"]) -> Float[np.ndarray, " n"]:
+    """Jensen-Shannon divergence of counts in bins, bits (doi:10.1109/18.61115).
+
+    Parameters
+    ----------
+    a, b : (n, n_bins)
+    """
+    p, q = a / a.sum(axis=-1, keepdims=True), b / b.sum(axis=-1, keepdims=True)
+    middle = np.where(p + q > 0, (p + q) / 2, 1.0)
+
+    def part(x: np.ndarray) -> np.ndarray:
+        return np.where(x > 0, x * np.log2(np.where(x > 0, x, 1.0) / middle), 0.0).sum(axis=-1)
+
+    return np.maximum((part(p) + part(q)) / 2, 0.0)
+
+
+def wasserstein_of_counts(
+    width: Float[np.ndarray, " n"], circular: bool
+) -> Callable[[Float[np.ndarray, "n n_bins"], Float[np.ndarray, "n n_bins"]], Float[np.ndarray, " n"]]:
+    """Wasserstein-1 distance of counts in bins of a width, on a line or on a circle.
+
+    Parameters
+    ----------
+    width : (n,)
+    circular : bool
+    """
+
+    def metric(a: Float[np.ndarray, "n n_bins"], b: Float[np.ndarray, "n n_bins"]) -> Float[np.ndarray, " n"]:
+        p, q = a / a.sum(axis=-1, keepdims=True), b / b.sum(axis=-1, keepdims=True)
+        apart = np.cumsum(p - q, axis=-1)
+        if circular:
+            # What may flow all around: the median makes the rest the smallest (doi:10.1007/s10851-011-0284-0).
+            apart = apart - np.median(apart, axis=-1, keepdims=True)
+        return width * np.abs(apart).sum(axis=-1)
+
+    return metric
+
+
+def wasserstein(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], period: float | None = None) -> float:
+    """Wasserstein-1 distance of two samples, on a line or on a circle.
+
+    Parameters
+    ----------
+    a : (n,)
+    b : (m,)
+    period : float, optional
+        Of the circle.
+
+    Returns
+    -------
+    float
+        In the unit of the samples.
+    """
+    values = np.concatenate([a, b]).astype(np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = np.concatenate([np.full(len(a), 1 / len(a)), np.full(len(b), -1 / len(b))])[order]
+    ordered, apart = values[order], np.cumsum(steps)
+    if period is None:
+        return float(np.sum(np.abs(apart[:-1]) * np.diff(ordered)))
+    gaps = np.diff(np.append(ordered, ordered[0] + period))
+    return float(np.sum(np.abs(apart - _weighted_median(apart, gaps)) * gaps))
+
+
+def _weighted_median(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])

@@ -1,0 +1,133 @@
+"""The frames of a source that training never saw, in runs without a gap, and what is kept of them in bounded memory."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mdvae.latent.encoding import encode_chunks
+from mdvae.model import Model
+from mdvae.training.splits import split_blocks
+from mdvae.trajectory import Chunk
+
+Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+
+# Frames are the same if no coordinate differs by more than this share of the molecule's size: files round.
+_SAME = 1e-3
+# Bytes of posed frames that are kept for comparisons.
+_KEPT_BYTES = 64 * 2**20
+
+
+class HeldOut:
+    """Iterates over the frames of a source, without those that training saw.
+
+    A source that begins with the very frames that the model was made from, in their order, is recognized; of these only
+    the blocks are left that training held out. What else training saw cannot be told from frames that it did not see;
+    `LatentSpace.seen` counts it.
+
+    Parameters
+    ----------
+    model : Model
+        Trained.
+    source, **reading
+        As for `encode`.
+    """
+
+    n_read: int
+    n_recognized: int
+
+    def __init__(self, model: Model, source: Any, **reading: Any) -> None:
+        assert model.data is not None
+        self._model, self._data = model, model.data
+        self._chunks = encode_chunks(model, source, **reading)
+        self._held = _held_rows(model)
+        self._scale = float(np.sqrt((model.data.frames**2).sum(axis=2).mean()))
+        self.n_read = self.n_recognized = 0
+
+    def __iter__(self) -> Iterator[tuple[Chunk, Float[np.ndarray, "n_chunk latent_dim"], Int[np.ndarray, " n_chunk"]]]:
+        """Posed frames, their latent points, and the number of the uninterrupted run that each is of."""
+        run, last = -1, None
+        for chunk, z in self._chunks:
+            places = self.n_read + np.arange(len(z))
+            self.n_read += len(z)
+            kept = self._kept(chunk, places)
+            if not kept.any():
+                continue
+            # A run ends where a trajectory does, and where a frame is missing.
+            where = np.column_stack([np.full(len(z), chunk.trajectory), places])[kept]
+            before = where[:1] - 1 if last is None else last[None]
+            steps = np.diff(np.concatenate([before, where]), axis=0)
+            runs = run + np.cumsum((steps[:, 0] != 0) | (steps[:, 1] != 1))
+            run, last = int(runs[-1]), where[-1]
+            time = None if chunk.time is None else chunk.time[kept]
+            yield (
+                dataclasses.replace(chunk, coordinates=chunk.coordinates[kept], time=time, frames=chunk.frames[kept]),
+                z[kept],
+                runs,
+            )
+
+    def _kept(self, chunk: Chunk, places: Int[np.ndarray, " n_chunk"]) -> Bool[np.ndarray, " n_chunk"]:
+        everything = np.ones(len(places), bool)
+        if self._held is None or places[-1] >= len(self._held) or self.n_recognized != places[0]:
+            return everything
+        rows = self._data.rows
+        some = slice(*np.searchsorted(rows, [places[0], places[-1] + 1]))
+        apart = chunk.coordinates[rows[some] - places[0]] - self._data.frames[some]
+        if np.abs(apart).max(initial=0.0) > _SAME * self._scale or (not self.n_recognized and not apart.size):
+            return everything
+        self.n_recognized += len(places)
+        return self._held[places]
+
+
+def _held_rows(model: Model) -> Bool[np.ndarray, " n_frames"] | None:
+    """Which of the frames that a model was made from training held out, where that is on record."""
+    assert model.data is not None
+    lengths, fraction = model.settings.get("lengths"), model.settings.get("validation_fraction")
+    if lengths is None or fraction is None or sum(lengths) != model.data.n_frames:
+        return None
+    held = np.zeros(sum(lengths), bool)
+    held[split_blocks(lengths, fraction)[1]] = True
+    return held
+
+
+class Thinned:
+    """Evenly spaced frames of a stream of unknown length, 64 MB at most.
+
+    Parameters
+    ----------
+    budget : int
+        Bytes.
+    """
+
+    def __init__(self, budget: int = _KEPT_BYTES) -> None:
+        self._budget, self._step, self._seen = budget, 1, 0
+        self._frames: list[np.ndarray] = []
+        self._runs: list[np.ndarray] = []
+
+    def add(self, frames: Coordinates, run: Int[np.ndarray, " n_frames"]) -> None:
+        """Take every frame in turn, or every second, fourth, ... once there are too many.
+
+        Parameters
+        ----------
+        frames : (n_frames, n_atoms, dim)
+        run : (n_frames,)
+        """
+        first = -self._seen % self._step
+        self._seen += len(frames)
+        self._frames.append(frames[first :: self._step].copy())
+        self._runs.append(run[first :: self._step])
+        while sum(part.nbytes for part in self._frames) > self._budget:
+            frames, run = self.frames, self.run
+            self._frames, self._runs, self._step = [frames[::2].copy()], [run[::2]], 2 * self._step
+
+    @property
+    def frames(self) -> Coordinates:
+        """Those that are kept, in order."""
+        return np.concatenate(self._frames)
+
+    @property
+    def run(self) -> Int[np.ndarray, " n_kept"]:
+        """The run that each is of."""
+        return np.concatenate(self._runs)

@@ -1,0 +1,154 @@
+"""Where held-out and generated structures lie among the training frames: what is copied, missed, or unlike the data."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mdvae.alignment import pose
+from mdvae.latent.encoding import encode_posed
+from mdvae.model import Model
+
+Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+
+# Structures of each kind whose neighbors are looked for.
+_MOST = 5000
+# A structure is a copy if it is nearer to a training frame than this share of what these are from one another.
+_COPY = 0.01
+# Neighbors in time are near twins: training frames within this share of all are left out, to either side.
+_NEAR_IN_TIME = 0.05
+_COVERED, _USUAL = 0.95, 0.99
+_SHARES = ("copied", "seen", "mirrored", "coverage", "out_of_distribution")
+# A mirror image so much nearer is no chance.
+_NEARER = 0.5
+# Distances at a time.
+_BLOCK = 2**24
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LatentSpace:
+    """Latent points, and distances between structures, posed, in `unit`.
+
+    Parameters
+    ----------
+    unit : str
+        "nm" or "reduced".
+    held_out : (n_held_out, latent_dim)
+        Of evenly spaced frames of the source.
+    training : (n_training, latent_dim)
+        Of frames that the model keeps.
+    nearest_generated : (n_generated,)
+        RMSD from each generated structure to the nearest training frame.
+    nearest_held_out : (n_frames,)
+        The same of held-out frames.
+    nearest_training : (n_kept,)
+        The same of training frames, to those far from them in time.
+    copied, seen : float
+        Share of generated structures, and of held-out frames, that are training frames, to rounding.
+    mirrored : float
+        Share of generated structures whose mirror image is less than half as far from the training frames.
+    coverage : float
+        Share of held-out frames with a generated structure as near as 95 % of them have a training frame.
+    out_of_distribution : float
+        Share of held-out frames further from all training frames than 99 % of these are from one another.
+    """
+
+    unit: str
+    held_out: Float[np.ndarray, "n_held_out latent_dim"]
+    training: Float[np.ndarray, "n_training latent_dim"]
+    nearest_generated: Float[np.ndarray, " n_generated"]
+    nearest_held_out: Float[np.ndarray, " n_frames"]
+    nearest_training: Float[np.ndarray, " n_kept"]
+    copied: float
+    seen: float
+    mirrored: float
+    coverage: float
+    out_of_distribution: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Shares and medians."""
+        names = ("nearest_generated", "nearest_held_out", "nearest_training")
+        plain = {f"{name}_median": float(np.median(getattr(self, name))) for name in names}
+        return plain | {name: getattr(self, name) for name in _SHARES}
+
+
+def look_around(model: Model, generated: Coordinates, held_out: Coordinates) -> LatentSpace:
+    """Find where generated and held-out structures lie among the training frames.
+
+    Parameters
+    ----------
+    model : Model
+        Trained.
+    generated, held_out : (n_frames, n_atoms, dim), posed, nm or reduced units
+        Of more than 5000 evenly spaced ones.
+
+    Returns
+    -------
+    LatentSpace
+    """
+    assert model.data is not None
+    training = model.data.frames
+    generated, held_out = _evenly(generated, _MOST), _evenly(held_out, _MOST)
+    some = np.unique(np.linspace(0, len(training) - 1, _MOST).astype(int))
+    window = int(_NEAR_IN_TIME * len(training))
+    of_generated, of_held_out = nearest(generated, training), nearest(held_out, training)
+    of_training = nearest(training[some], training, leave_out=(some, window))
+    # As many of either: with more structures around, the nearest one is nearer.
+    n_even = min(len(generated), len(training))
+    radius = float(np.quantile(nearest(held_out, _evenly(training, n_even)), _COVERED))
+    return LatentSpace(
+        unit=model.system.unit,
+        held_out=encode_posed(model, held_out),
+        training=encode_posed(model, _evenly(training, _MOST)),
+        nearest_generated=of_generated,
+        nearest_held_out=of_held_out,
+        nearest_training=of_training,
+        copied=float(np.mean(of_generated < _COPY * np.median(of_training))),
+        seen=float(np.mean(of_held_out < _COPY * np.median(of_training))),
+        mirrored=float(np.mean(nearest(_mirrored(model, generated), training) < _NEARER * of_generated)),
+        coverage=float(np.mean(nearest(held_out, _evenly(generated, n_even)) <= radius)),
+        out_of_distribution=float(np.mean(of_held_out > np.quantile(of_training, _USUAL))),
+    )
+
+
+def _mirrored(model: Model, frames: Coordinates) -> Coordinates:
+    """Mirror images, in the pose that the model gives them."""
+    images = np.array(frames, np.float32)
+    images[..., 0] *= -1
+    pose(model.alignment, images)
+    return images
+
+
+def _evenly(frames: Coordinates, most: int) -> Coordinates:
+    return frames[np.unique(np.linspace(0, len(frames) - 1, min(len(frames), most)).astype(int))]
+
+
+def nearest(
+    frames: Coordinates, others: Coordinates, leave_out: tuple[Int[np.ndarray, " n_frames"], int] | None = None
+) -> Float[np.ndarray, " n_frames"]:
+    """RMSD of each frame from the nearest of some others, as they stand.
+
+    Parameters
+    ----------
+    frames : (n_frames, n_atoms, dim)
+    others : (n_others, n_atoms, dim)
+    leave_out : (n_frames,) and int, optional
+        Of each frame the place among the others around which so many on either side are left out.
+
+    Returns
+    -------
+    (n_frames,)
+    """
+    middle, found = others.mean(axis=0, dtype=np.float64).astype(np.float32), np.empty(len(frames), np.int64)
+    flat, table = ((x - middle).reshape(len(x), -1) for x in (frames, others))
+    squares, size = (table**2).sum(axis=1), max(1, _BLOCK // len(others))
+    for first in range(0, len(frames), size):
+        rows = slice(first, first + size)
+        apart = squares - 2 * flat[rows] @ table.T
+        if leave_out is not None:
+            places, window = leave_out
+            apart[np.abs(places[rows, None] - np.arange(len(others))) <= window] = np.inf
+        found[rows] = apart.argmin(axis=1)
+    # The difference of large sums says which is nearest, but not well enough how near.
+    return np.sqrt(((flat - table[found]) ** 2).sum(axis=1, dtype=np.float64) / frames.shape[1])

@@ -1,0 +1,305 @@
+"""What a model can be used for and what not, in plain sentences, from thresholds that are declared here."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mdvae.evaluation.comparing import Distance
+from mdvae.evaluation.ensemble import Ensemble
+from mdvae.evaluation.kinetics import Kinetics
+from mdvae.evaluation.latent_space import LatentSpace
+from mdvae.evaluation.reconstruction import Reconstruction
+from mdvae.evaluation.structures import Structures
+from mdvae.vae import Diagnostics
+
+USES: tuple[str, ...] = ("coordinate", "generation", "optimization")
+_YES, _CARE, _NO = "yes", "with care", "no"
+# Quantities that say which conformation it is; the others say how stiff parts spread about their means.
+_STIFF = ("bond", "angle")
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """Where a verdict turns.
+
+    Parameters
+    ----------
+    reconstruction : float
+        Median RMSD over that of the mean structure: above, z says too little.
+    valid : float
+        Share of generated structures, at least.
+    inverted : float
+        Share of generated structures with a center inverted, at most.
+    copied, seen, mirrored : float
+        Shares, at most: see `LatentSpace`.
+    coverage : float
+        Share of held-out frames, at least: see `LatentSpace`.
+    out_of_distribution : float
+        Share of held-out frames, at most.
+    off : float
+        A distribution is off where its distance exceeds so many times what the simulation differs from itself; what
+        lies between once and that is said, and forgiven.
+    foreign : float
+        The training data are of another ensemble where their Jensen-Shannon divergence from the held-out frames is
+        above this, in bits, and above `off` times that between halves of the latter.
+    """
+
+    reconstruction: float = 0.9
+    valid: float = 0.95
+    inverted: float = 0.05
+    copied: float = 0.05
+    seen: float = 0.05
+    mirrored: float = 0.5
+    coverage: float = 0.75
+    out_of_distribution: float = 0.2
+    off: float = 2.0
+    foreign: float = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a model can be used for.
+
+    Parameters
+    ----------
+    uses : dict
+        For "coordinate", "generation" and "optimization": "yes", "with care" or "no".
+    findings : tuple of str
+        Sentences that say why.
+    """
+
+    uses: dict[str, str]
+    findings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        names = {"coordinate": "as a coordinate", "generation": "to generate", "optimization": "to optimize"}
+        line = "; ".join(f"{names[use]}: {self.uses[use]}" for use in USES)
+        return "\n".join([f"Verdict: {line}.", *(f"- {finding}" for finding in self.findings)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"uses": dict(self.uses), "findings": list(self.findings)}
+
+
+class _Judgement:
+    """Collects sentences, and what they mean for each use."""
+
+    def __init__(self) -> None:
+        self.uses: dict[str, str] = dict.fromkeys(USES, _YES)
+        self.findings: list[str] = []
+
+    def say(self, sentence: str, *, no: tuple[str, ...] = (), care: tuple[str, ...] = ()) -> None:
+        """Add a finding that forbids some uses and calls for care in others."""
+        self.findings.append(sentence)
+        for use in care:
+            if self.uses[use] == _YES:
+                self.uses[use] = _CARE
+        self.uses |= dict.fromkeys(no, _NO)
+
+
+def conclude(
+    reconstruction: Reconstruction,
+    ensemble: Ensemble,
+    structures: Structures,
+    latent_space: LatentSpace,
+    kinetics: Kinetics | None,
+    diagnostics: Diagnostics | None,
+    thresholds: Thresholds | None = None,
+) -> Verdict:
+    """Draw the conclusion.
+
+    Parameters
+    ----------
+    reconstruction, ensemble, structures, latent_space, kinetics, diagnostics
+        What was found.
+    thresholds : Thresholds, optional
+
+    Returns
+    -------
+    Verdict
+    """
+    limits, found = thresholds or Thresholds(), _Judgement()
+    _about_frames(found, ensemble, latent_space, limits)
+    _about_coordinate(found, reconstruction, diagnostics, limits)
+    _about_kinetics(found, kinetics)
+    _about_structures(found, structures, latent_space, limits)
+    _about_distributions(found, ensemble, latent_space, limits)
+    if not found.findings:
+        found.say("Nothing wrong was found.")
+    return Verdict(found.uses, tuple(found.findings))
+
+
+def _about_frames(found: _Judgement, ensemble: Ensemble, latent_space: LatentSpace, limits: Thresholds) -> None:
+    """Whether the frames are what the model was trained on, and not the very ones."""
+    if latent_space.seen > limits.seen:
+        found.say(
+            f"{_percent(latent_space.seen)} of these frames are among those that the model was made from: what is said "
+            "here flatters it. Give frames of another run.",
+            care=USES,
+        )
+    foreign = [one for one in ensemble.families if _is_foreign(one.divergence, limits)]
+    if latent_space.out_of_distribution > limits.out_of_distribution:
+        found.say(
+            f"{_percent(latent_space.out_of_distribution)} of these frames are further from all training frames than "
+            "99 % of these are from one another: they are of another ensemble, or of another molecule, than the model "
+            "was trained on.",
+            no=USES,
+        )
+    elif foreign:
+        worst = max(foreign, key=lambda one: one.divergence.floor)
+        found.say(
+            f"The training data are not of the ensemble of these frames: {', '.join(one.name for one in foreign)} are "
+            f"distributed differently (worst {worst.divergence.floor:.2f} bits; halves of these frames differ by "
+            f"{worst.divergence.blocks:.2f}). Was the model trained on another molecule, on shuffled coordinates, or "
+            "under other conditions?",
+            no=USES,
+        )
+
+
+def _is_foreign(divergence: Distance, limits: Thresholds) -> bool:
+    return divergence.floor > max(limits.foreign, limits.off * divergence.blocks)
+
+
+def _about_coordinate(
+    found: _Judgement, reconstruction: Reconstruction, diagnostics: Diagnostics | None, limits: Thresholds
+) -> None:
+    """Whether z says something about the structure."""
+    error, pca, mean = (
+        float(np.median(x)) for x in (reconstruction.rmsd, reconstruction.rmsd_pca, reconstruction.rmsd_mean)
+    )
+    collapsed = diagnostics is not None and diagnostics.collapsed
+    if diagnostics is not None and collapsed:
+        found.say(
+            f"The posterior has collapsed: z says next to nothing about the structure "
+            f"({diagnostics.mutual_information_most:.2f} nats). Train with a smaller beta, warmup_epochs or free_bits.",
+            no=USES,
+        )
+    if error > limits.reconstruction * mean:
+        found.say(
+            f"Reconstructions are hardly nearer to the frames ({_length(error, reconstruction.unit)}) than the mean "
+            f"structure is ({_length(mean, reconstruction.unit)}).",
+            no=USES,
+        )
+    elif error > pca:
+        found.say(
+            f"PCA of the same size reconstructs better ({_length(pca, reconstruction.unit)} against "
+            f"{_length(error, reconstruction.unit)}, medians).",
+            care=("coordinate", "optimization"),
+        )
+    else:
+        found.say(
+            f"z stands for the structure to {_length(error, reconstruction.unit)} (median; PCA of the same size "
+            f"{_length(pca, reconstruction.unit)}, no coordinate at all {_length(mean, reconstruction.unit)})."
+        )
+    dead = [] if diagnostics is None or collapsed else np.flatnonzero(~diagnostics.active) + 1
+    if len(dead):
+        found.say(f"Latent dimensions without information: {', '.join(map(str, dead))}.")
+
+
+def _about_kinetics(found: _Judgement, kinetics: Kinetics | None) -> None:
+    if kinetics is None:
+        return
+    scores = dict(zip(kinetics.methods, zip(kinetics.scores, kinetics.errors, strict=True), strict=True))
+    ours, error = scores["latent"]
+    better = [
+        f"{name} {score:.2f} ± {other:.2f}"
+        for name, (score, other) in scores.items()
+        if score > ours + 2 * np.hypot(error, other)
+    ]
+    if better:
+        found.say(
+            f"Coordinates as simple keep more of the slow motions (VAMP-2: {', '.join(better)}; latent {ours:.2f} ± "
+            f"{error:.2f}): for kinetics take those.",
+            care=("coordinate",),
+        )
+    else:
+        found.say(
+            f"As far as can be told slow motions are kept as well as by TICA and PCA of the same size (VAMP-2 "
+            f"{ours:.2f} ± {error:.2f})."
+        )
+    if kinetics.alignment_jumps:
+        found.say(
+            f"The alignment made {kinetics.alignment_jumps} of {kinetics.latent_jumps} jumps of the latent trajectory. "
+            "Try another one.",
+            care=("coordinate",),
+        )
+
+
+def _about_structures(found: _Judgement, structures: Structures, latent_space: LatentSpace, limits: Thresholds) -> None:
+    """Whether generated structures could exist, and are new."""
+    shares = structures.shares["generated"]
+    inverted = 1 - shares.get("handedness", 1.0)
+    if inverted > limits.inverted or latent_space.mirrored > limits.mirrored:
+        share = max(inverted, latent_space.mirrored)
+        found.say(
+            f"{_percent(share)} of the generated structures are mirror images, or have an inverted center.",
+            no=("generation", "optimization"),
+        )
+    if shares["valid"] < limits.valid:
+        found.say(
+            f"Only {_percent(shares['valid'])} of the generated structures could exist by the bounds of the training "
+            f"data ({_percent(structures.shares['held-out']['valid'])} of the simulation's own).",
+            no=("generation", "optimization"),
+        )
+    else:
+        found.say(f"{_percent(shares['valid'])} of the generated structures are valid.")
+    if latent_space.copied > limits.copied:
+        found.say(
+            f"{_percent(latent_space.copied)} of the generated structures are copies of training frames.",
+            no=("generation",),
+        )
+
+
+def _about_distributions(found: _Judgement, ensemble: Ensemble, latent_space: LatentSpace, limits: Thresholds) -> None:
+    """Whether generated structures are distributed as frames that nobody trained on."""
+    if latent_space.coverage < limits.coverage:
+        found.say(
+            f"Only {_percent(latent_space.coverage)} of the held-out frames have a generated structure nearby (95 % "
+            "have a training frame as near): the generator misses parts of the ensemble.",
+            care=("generation",),
+        )
+    rough = [row for row in ensemble.rows if not _is_fine(row[0])]
+    off = [(name, d.value / d.noise) for name, _, d in rough if d.value > limits.off * d.noise]
+    above = [name for name, _, d in rough if d.noise < d.value <= limits.off * d.noise]
+    if off:
+        name, times = max(off, key=lambda one: one[1])
+        found.say(
+            f"{len(off)} of {len(rough)} distributions of conformations are off by more than {limits.off:g} times what "
+            f"the simulation differs from itself (worst: {name}, {times:.1f} times): the generated ensemble is not the "
+            "simulation's. Try fit_prior, and noise.",
+            no=("generation",),
+        )
+    elif above:
+        found.say(
+            f"{len(above)} of {len(rough)} distributions of conformations are above the noise floor, by less than "
+            f"{limits.off:g} times ({', '.join(above[:3])}{', …' if len(above) > 3 else ''}).",
+            care=("generation",),
+        )
+    else:
+        found.say(f"All {len(rough)} distributions of conformations are at the noise floor.")
+    fine = [name for name, _, d in ensemble.rows if _is_fine(name) and not d.at_floor]
+    if fine:
+        found.say(
+            f"Widths are not the simulation's ({'; '.join(fine)}): a decoder gives means, which spread less than atoms "
+            "that shake. Where that matters, fit_noise and noise.",
+            care=("generation",),
+        )
+
+
+def _is_fine(row: str) -> bool:
+    """Whether a row is about how far atoms shake rather than about which conformation it is.
+
+    Wasserstein distances of shapes and torsions weigh how much goes how far; divergences of one quantity see any change
+    of width, however small.
+    """
+    name, _, kind = row.partition(", ")
+    return name in _STIFF or (kind == "JS" and not name.startswith("φ/ψ"))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _length(value: float, unit: str) -> str:
+    return f"{10 * value:.3g} Å" if unit == "nm" else f"{value:.3g} reduced units"

@@ -8,7 +8,7 @@ only centers. The same weights center and turn, which makes the pose the weighte
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import equinox as eqx
 import jax
@@ -211,22 +211,48 @@ def count_jumps(alignment: AbstractAlignment, coordinates: Coordinates, lengths:
     Jumps
         Their number, and the largest posed step among them in nm (0 where there is none).
     """
-    count, largest, first = 0, 0.0, 0
+    count, largest = 0, 0.0
+    for frames, steps in _jumps(alignment, coordinates, lengths):
+        count += len(frames)
+        largest = max(largest, float(np.max(steps, initial=0.0)))
+    return Jumps(count, largest)
+
+
+def find_jumps(
+    alignment: AbstractAlignment, coordinates: Coordinates, lengths: Sequence[int]
+) -> Int[np.ndarray, " n_jumps"]:
+    """Find the jumps that `count_jumps` counts.
+
+    Parameters
+    ----------
+    alignment, coordinates, lengths
+        As for `count_jumps`.
+
+    Returns
+    -------
+    (n_jumps,)
+        Index into `coordinates` of the frame before each, ascending.
+    """
+    found = [frames for frames, _ in _jumps(alignment, coordinates, lengths)]
+    return np.concatenate([np.zeros(0, np.int64), *found])
+
+
+def _jumps(
+    alignment: AbstractAlignment, coordinates: Coordinates, lengths: Sequence[int]
+) -> Iterator[tuple[Int[np.ndarray, " n_found"], Float[np.ndarray, " n_found"]]]:
+    """Frames before jumps, and the posed steps that follow them, chunk by chunk."""
+    first = 0
     for length in lengths:
         frames = coordinates[first : first + length]
-        first += length
-        if length < 2:
-            continue
         # A step is no shorter for being compared with a smaller one: only the long ones need the rotation.
-        suspects = _suspects(alignment.weights, frames)
+        suspects = _suspects(alignment.weights, frames) if length > 1 else np.zeros(0, np.int64)
         size = rows_together(frames)
         for some in (suspects[i : i + size] for i in range(0, len(suspects), size)):
             pairs = picked(frames, some), picked(frames, some + 1)
-            for _, (posed, intrinsic, radius) in in_chunks(_Step(alignment.weights), *pairs):
+            for rows, (posed, intrinsic, radius) in in_chunks(_Step(alignment.weights), *pairs):
                 jumped = posed - intrinsic > _JUMP * radius
-                count += int(jumped.sum())
-                largest = max(largest, float(np.max(posed, where=jumped, initial=0.0)))
-    return Jumps(count, largest)
+                yield first + some[rows][jumped], posed[jumped]
+        first += length
 
 
 def _suspects(weights: Weights, frames: Coordinates) -> Int[np.ndarray, " n_suspects"]:

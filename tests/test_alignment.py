@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mdvae._chunks import map_rows
-from mdvae.alignment import count_jumps, fit_alignment, pose
+from mdvae.alignment import count_jumps, find_jumps, fit_alignment, pose
 
 KINDS = ["superposition", "principal", "none"]
 DIMS = [2, 3]
@@ -211,6 +211,25 @@ def test_a_flip_between_two_trajectories_is_none():
     assert count_jumps(fitted("superposition", 3), path, [20, 40]).n == 0
     assert count_jumps(fitted("superposition", 3), path, [19, 41]).n == 1
     assert count_jumps(fitted("superposition", 3), path, [20, 0, 1, 39]).n == 0
+
+
+def test_jumps_are_found_where_they_were_planted():
+    alignment, path = fitted("superposition", 3), smooth()
+    path[20] *= FLIP
+    path[40:] *= FLIP
+    np.testing.assert_array_equal(find_jumps(alignment, path, [60]), [19, 20, 39])
+    np.testing.assert_array_equal(find_jumps(alignment, path, [20, 0, 1, 39]), [39])
+    assert find_jumps(alignment, smooth(), [60]).shape == (0,)
+    assert find_jumps(alignment, path[:0], [0]).shape == (0,)
+
+
+def test_jumps_are_found_whatever_the_chunks():
+    """More of them than one chunk holds, over more frames than one block of suspects holds."""
+    path = np.tile(smooth(), (300, 1, 1))
+    path[1::2] *= FLIP
+    found = find_jumps(fitted("superposition", 3), path, [5000, 13000])
+    np.testing.assert_array_equal(found, np.setdiff1d(np.arange(17999), [4999]))
+    assert count_jumps(fitted("superposition", 3), path, [5000, 13000]).n == len(found)
 
 
 @pytest.mark.parametrize(("degrees", "expected"), [(20, 0), (45, 1)])

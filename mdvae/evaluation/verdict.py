@@ -13,7 +13,8 @@ from mdvae.evaluation.reconstruction import Reconstruction
 from mdvae.evaluation.structures import Structures
 from mdvae.vae import Diagnostics
 
-USES: tuple[str, ...] = ("coordinate", "generation", "optimization")
+NAMES = {"coordinate": "as a coordinate", "generation": "to generate", "optimization": "to optimize"}
+USES = tuple(NAMES)
 _YES, _CARE, _NO = "yes", "with care", "no"
 # Quantities that say which conformation it is; the others say how stiff parts spread about their means.
 _STIFF = ("bond", "angle")
@@ -67,19 +68,21 @@ class Verdict:
         For "coordinate", "generation" and "optimization": "yes", "with care" or "no".
     findings : tuple of str
         Sentences that say why.
+    kinds : tuple of str
+        Of each finding: "bad" if it forbids a use, "note" if it calls for care, else "good".
     """
 
     uses: dict[str, str]
     findings: tuple[str, ...]
+    kinds: tuple[str, ...]
 
     def __str__(self) -> str:
-        names = {"coordinate": "as a coordinate", "generation": "to generate", "optimization": "to optimize"}
-        line = "; ".join(f"{names[use]}: {self.uses[use]}" for use in USES)
+        line = "; ".join(f"{NAMES[use]}: {self.uses[use]}" for use in USES)
         return "\n".join([f"Verdict: {line}.", *(f"- {finding}" for finding in self.findings)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {"uses": dict(self.uses), "findings": list(self.findings)}
+        return {"uses": dict(self.uses), "findings": list(self.findings), "kinds": list(self.kinds)}
 
 
 class _Judgement:
@@ -88,10 +91,12 @@ class _Judgement:
     def __init__(self) -> None:
         self.uses: dict[str, str] = dict.fromkeys(USES, _YES)
         self.findings: list[str] = []
+        self.kinds: list[str] = []
 
     def say(self, sentence: str, *, no: tuple[str, ...] = (), care: tuple[str, ...] = ()) -> None:
         """Add a finding that forbids some uses and calls for care in others."""
         self.findings.append(sentence)
+        self.kinds.append("bad" if no else "note" if care else "good")
         for use in care:
             if self.uses[use] == _YES:
                 self.uses[use] = _CARE
@@ -125,9 +130,7 @@ def conclude(
     _about_kinetics(found, kinetics)
     _about_structures(found, structures, latent_space, limits)
     _about_distributions(found, ensemble, latent_space, limits)
-    if not found.findings:
-        found.say("Nothing wrong was found.")
-    return Verdict(found.uses, tuple(found.findings))
+    return Verdict(found.uses, tuple(found.findings), tuple(found.kinds))
 
 
 def _about_frames(found: _Judgement, ensemble: Ensemble, latent_space: LatentSpace, limits: Thresholds) -> None:
@@ -194,7 +197,7 @@ def _about_coordinate(
         )
     dead = [] if diagnostics is None or collapsed else np.flatnonzero(~diagnostics.active) + 1
     if len(dead):
-        found.say(f"Latent dimensions without information: {', '.join(map(str, dead))}.")
+        found.say(f"Latent dimensions without information: {', '.join(map(str, dead))}.", care=("coordinate",))
 
 
 def _about_kinetics(found: _Judgement, kinetics: Kinetics | None) -> None:

@@ -24,7 +24,8 @@ from mdvae.local_geometry import distances
 from mdvae.model import Model
 from mdvae.trajectory import alpha_carbons, atom_names
 
-Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+# Each set has a size of its own.
+Coordinates = Float[np.ndarray, "_ n_atoms dim"]
 
 # Bins of a histogram that is shown and whose divergence is taken; of one that a distance is summed over; of a map.
 _BINS, _FINE_BINS, _MAP_BINS = 50, 400, 50
@@ -249,7 +250,7 @@ class Samples:
     """
 
     generated: Coordinates
-    held_out: Coordinates
+    held_out: Float[np.ndarray, "n_held_out n_atoms dim"]
     run: Int[np.ndarray, " n_held_out"]
     training: Coordinates
 
@@ -351,7 +352,7 @@ def _compare_maps(quantities: Quantities, samples: Samples, labels: np.ndarray, 
             np.clip(np.searchsorted(edges, torsions(coordinates, rows), side="right") - 1, 0, _MAP_BINS - 1)
             for rows in (backbone.phi, backbone.psi)
         )
-        return phi * _MAP_BINS + psi
+        return (phi * _MAP_BINS + psi).astype(np.float64)
 
     if not backbone.residues:
         return

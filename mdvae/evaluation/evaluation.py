@@ -25,6 +25,7 @@ from mdvae.evaluation.tables import COLUMNS, long_table, tables
 from mdvae.evaluation.verdict import Thresholds, Verdict, conclude
 from mdvae.latent.encoding import encode_chunks
 from mdvae.latent.generation import generate
+from mdvae.latent.undersampling import Undersampled, undersampled
 from mdvae.model import Model
 from mdvae.trajectory import Conformations, to_trajectory
 from mdvae.vae import Diagnostics
@@ -48,6 +49,8 @@ class Evaluation:
     ensemble : Ensemble
     structures : Structures
     latent_space : LatentSpace
+    undersampled : Undersampled
+        Cells of latent space that are thin in the training data, and conformations that were generated there.
     kinetics : Kinetics or None
         None where frames are not in time order, or too few: `without_kinetics` says which.
     without_kinetics : str
@@ -68,6 +71,7 @@ class Evaluation:
     ensemble: Ensemble
     structures: Structures
     latent_space: LatentSpace
+    undersampled: Undersampled
     kinetics: Kinetics | None
     without_kinetics: str
     diagnostics: Diagnostics | None
@@ -85,7 +89,7 @@ class Evaluation:
         plain: dict[str, Any] = {
             name: getattr(self, name) for name in ("n_frames", "n_left_out", "latent_dim", "n_training", "unit", "how")
         }
-        for name in ("verdict", "reconstruction", "ensemble", "structures", "latent_space"):
+        for name in ("verdict", "reconstruction", "ensemble", "structures", "latent_space", "undersampled"):
             plain[name] = getattr(self, name).to_dict()
         plain["kinetics"] = self.without_kinetics if self.kinetics is None else _plain(self.kinetics)
         plain["diagnostics"] = None if self.diagnostics is None else self.diagnostics.to_dict()
@@ -112,7 +116,7 @@ class Evaluation:
                 temporary.write_text(json.dumps(_finite(self.to_dict())))
 
     def __str__(self) -> str:
-        parts = [self.head, *map(str, tables(self))]
+        parts = [self.head, *map(str, [*tables(self), self.undersampled])]
         if self.kinetics is None:
             parts.append(f"kinetics left out: {self.without_kinetics}")
         return "\n\n".join([*parts, str(self.verdict)])
@@ -219,6 +223,7 @@ def evaluate(
         ensemble=ensemble,
         structures=structures,
         latent_space=latent_space,
+        undersampled=undersampled(model, seed=seed),
         kinetics=kinetics,
         without_kinetics=why_not,
         diagnostics=model.diagnostics,

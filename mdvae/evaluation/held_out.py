@@ -14,8 +14,11 @@ from mdvae.trajectory import Chunk
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 
-# Frames are the same if no coordinate differs by more than this share of the molecule's size: files round.
-_SAME = 1e-3
+# Frames are the same if no coordinate differs by more than this share of the size of the molecule, or so many nm: files
+# round.
+_SAME, _ROUNDED = 1e-3, 1e-3
+# Fewer frames than this are no source that is recognized.
+_FEWEST = 10
 # Bytes of posed frames that are kept for comparisons.
 _KEPT_BYTES = 64 * 2**20
 
@@ -43,7 +46,9 @@ class HeldOut:
         self._model, self._data = model, model.data
         self._chunks = encode_chunks(model, source, **reading)
         self._held = _held_rows(model)
-        self._scale = float(np.sqrt((model.data.frames**2).sum(axis=2).mean()))
+        self._near = _SAME * float(np.sqrt((model.data.frames**2).sum(axis=2).mean()))
+        if model.system.unit == "nm":
+            self._near = max(self._near, _ROUNDED)
         self.n_read = self.n_recognized = 0
 
     def __iter__(self) -> Iterator[tuple[Chunk, Float[np.ndarray, "n_chunk latent_dim"], Int[np.ndarray, " n_chunk"]]]:
@@ -69,16 +74,28 @@ class HeldOut:
             )
 
     def _kept(self, chunk: Chunk, places: Int[np.ndarray, " n_chunk"]) -> Bool[np.ndarray, " n_chunk"]:
-        everything = np.ones(len(places), bool)
-        if self._held is None or places[-1] >= len(self._held) or self.n_recognized != places[0]:
-            return everything
+        kept = np.ones(len(places), bool)
+        if self._held is not None and self.n_recognized == places[0]:
+            known = places[: self._n_known(chunk, places, len(self._held))]
+            self.n_recognized += len(known)
+            kept[: len(known)] = self._held[known]
+        return kept
+
+    def _n_known(self, chunk: Chunk, places: Int[np.ndarray, " n_chunk"], n_frames: int) -> int:
+        """How many of these frames, from the first on, are those that the model was made from."""
+        first, last = int(places[0]), min(int(places[-1]) + 1, n_frames)
         rows = self._data.rows
-        some = slice(*np.searchsorted(rows, [places[0], places[-1] + 1]))
-        apart = chunk.coordinates[rows[some] - places[0]] - self._data.frames[some]
-        if np.abs(apart).max(initial=0.0) > _SAME * self._scale or (not self.n_recognized and not apart.size):
-            return everything
-        self.n_recognized += len(places)
-        return self._held[places]
+        some = slice(*np.searchsorted(rows, [first, max(first, last)]))
+        numbers = rows[some] - first
+        same = np.abs(chunk.coordinates[numbers] - self._data.frames[some]).max(axis=(1, 2)) <= self._near
+        if same.all():
+            n_known = max(0, last - first)
+        else:
+            # Of frames that the model has not kept it is not known.
+            until = int(same.argmin())
+            n_known = int(numbers[until - 1]) + 1 if until else 0
+        # One frame may well be the same: runs that start from one structure, every second frame of a run.
+        return n_known if first or n_known >= min(_FEWEST, len(places)) else 0
 
 
 def _held_rows(model: Model) -> Bool[np.ndarray, " n_frames"] | None:
@@ -118,7 +135,7 @@ class Thinned:
         self._seen += len(frames)
         self._frames.append(frames[first :: self._step].copy())
         self._runs.append(run[first :: self._step])
-        while sum(part.nbytes for part in self._frames) > self._budget:
+        while len(self.run) > 1 and sum(part.nbytes for part in self._frames) > self._budget:
             frames, run = self.frames, self.run
             self._frames, self._runs, self._step = [frames[::2].copy()], [run[::2]], 2 * self._step
 

@@ -10,12 +10,14 @@ from mdvae.alignment import pose
 from mdvae.latent.encoding import encode_posed
 from mdvae.model import Model
 
-Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+# Each set has a size of its own.
+Coordinates = Float[np.ndarray, "_ n_atoms dim"]
 
 # Structures of each kind whose neighbors are looked for.
 _MOST = 5000
-# A structure is a copy if it is nearer to a training frame than this share of what these are from one another.
-_COPY = 0.01
+# A structure is a copy if it is nearer to a training frame than this share of what these are from one another; or than
+# what files round off, nm, which in a small molecule is more, but no more than a larger share.
+_COPY, _ROUNDED, _COPY_AT_MOST = 0.01, 0.001, 0.1
 # Neighbors in time are near twins: training frames within this share of all are left out, to either side.
 _NEAR_IN_TIME = 0.05
 _COVERED, _USUAL = 0.95, 0.99
@@ -97,6 +99,8 @@ def look_around(model: Model, generated: Coordinates, held_out: Coordinates) -> 
     # As many of either: with more structures around, the nearest one is nearer.
     n_even = min(len(generated), len(training))
     radius = float(np.quantile(nearest(held_out, _evenly(training, n_even)), _COVERED))
+    usual = float(np.median(of_training))
+    near = max(_COPY * usual, min(_ROUNDED, _COPY_AT_MOST * usual))
     return LatentSpace(
         unit=model.system.unit,
         held_out=encode_posed(model, held_out),
@@ -104,8 +108,8 @@ def look_around(model: Model, generated: Coordinates, held_out: Coordinates) -> 
         nearest_generated=of_generated,
         nearest_held_out=of_held_out,
         nearest_training=of_training,
-        copied=float(np.mean(of_generated < _COPY * np.median(of_training))),
-        seen=float(np.mean(of_held_out < _COPY * np.median(of_training))),
+        copied=float(np.mean(of_generated < near)),
+        seen=float(np.mean(of_held_out < near)),
         mirrored=float(np.mean(nearest(_mirrored(model, generated), training) < _NEARER * of_generated)),
         coverage=float(np.mean(nearest(held_out, _evenly(generated, n_even)) <= radius)),
         out_of_distribution=float(np.mean(of_held_out > np.quantile(of_training, _USUAL))),
@@ -125,7 +129,9 @@ def _evenly(frames: Coordinates, most: int) -> Coordinates:
 
 
 def nearest(
-    frames: Coordinates, others: Coordinates, leave_out: tuple[Int[np.ndarray, " n_frames"], int] | None = None
+    frames: Float[np.ndarray, "n_frames n_atoms dim"],
+    others: Coordinates,
+    leave_out: tuple[Int[np.ndarray, " n_frames"], int] | None = None,
 ) -> Float[np.ndarray, " n_frames"]:
     """RMSD of each frame from the nearest of some others, as they stand.
 

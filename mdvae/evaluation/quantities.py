@@ -84,6 +84,7 @@ class Quantities:
         """
         bonds = geometry.pairs[geometry.separation == 1]
         ends, apart = _ends(system), _apart(geometry, system.n_atoms)
+        apart = apart[~(apart == ends).all(axis=1)] if len(ends) else apart
         triples, quadruples = _triples(bonds), _quadruples(bonds) if system.dim == 3 else np.zeros((0, 4), np.int64)
         of_atoms = {"end to end": ends, "distance": _few(apart), "bond": _few(bonds)}
         of_atoms |= {"angle": _few(triples), "torsion": _few(quadruples)}

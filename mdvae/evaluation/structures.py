@@ -12,7 +12,8 @@ from mdvae.model import Model
 from mdvae.trajectory import Backbone, find_backbone
 from mdvae.validity import Validity, check
 
-Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+# Each set has a size of its own.
+Coordinates = Float[np.ndarray, "_ n_atoms dim"]
 
 # What is looked for, in words.
 ASPECTS = {
@@ -99,7 +100,9 @@ class _Judge:
         self.backbone: Backbone = find_backbone(model.system.topology)
         self.known = _known_cells(model.data.frames, self.backbone)
 
-    def __call__(self, frames: Coordinates) -> tuple[dict[str, Int[np.ndarray, " n_frames"]], Validity]:
+    def __call__(
+        self, frames: Float[np.ndarray, "n_frames n_atoms dim"]
+    ) -> tuple[dict[str, Int[np.ndarray, " n_frames"]], Validity]:
         found = check(self.geometry, frames)
         faults = {"valid": (~found.valid).astype(np.int64), "bonds": found.n_lengths[:, 0]}
         if len(self.geometry.kinds) > 2:
@@ -125,7 +128,9 @@ def _known_cells(training: Coordinates, backbone: Backbone) -> Bool[np.ndarray, 
     return np.stack([maximum_filter(one, size=3, mode="wrap") for one in known])
 
 
-def _n_outliers(frames: Coordinates, backbone: Backbone, known: np.ndarray) -> Int[np.ndarray, " n_frames"]:
+def _n_outliers(
+    frames: Float[np.ndarray, "n_frames n_atoms dim"], backbone: Backbone, known: np.ndarray
+) -> Int[np.ndarray, " n_frames"]:
     phi, psi = _cells(frames, backbone)
     return (~known[np.arange(phi.shape[1]), phi, psi]).sum(axis=1)
 

@@ -125,16 +125,17 @@ def conclude(
     Verdict
     """
     limits, found = thresholds or Thresholds(), _Judgement()
-    _about_frames(found, ensemble, latent_space, limits)
+    belongs = _about_frames(found, ensemble, latent_space, limits)
     _about_coordinate(found, reconstruction, diagnostics, limits)
-    _about_kinetics(found, kinetics)
     _about_structures(found, structures, latent_space, limits)
-    _about_distributions(found, ensemble, latent_space, limits)
+    if belongs:
+        _about_kinetics(found, kinetics)
+        _about_distributions(found, ensemble, latent_space, limits)
     return Verdict(found.uses, tuple(found.findings), tuple(found.kinds))
 
 
-def _about_frames(found: _Judgement, ensemble: Ensemble, latent_space: LatentSpace, limits: Thresholds) -> None:
-    """Whether the frames are what the model was trained on, and not the very ones."""
+def _about_frames(found: _Judgement, ensemble: Ensemble, latent_space: LatentSpace, limits: Thresholds) -> bool:
+    """Whether the frames are of the ensemble that the model was trained on; and whether they are the very ones."""
     if latent_space.seen > limits.seen:
         found.say(
             f"{_percent(latent_space.seen)} of these frames are among those that the model was made from: what is said "
@@ -158,6 +159,10 @@ def _about_frames(found: _Judgement, ensemble: Ensemble, latent_space: LatentSpa
             "under other conditions?",
             no=USES,
         )
+    else:
+        return True
+    # Noise floors of one ensemble say nothing about another.
+    return False
 
 
 def _is_foreign(divergence: Distance, limits: Thresholds) -> bool:

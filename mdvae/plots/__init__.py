@@ -1,13 +1,10 @@
 """Figures of results, fit for a paper."""
 
-# First: the function `marginals` below must take the place of the module of this name, not the other way around.
-from mdvae.plots.marginals import distance_marginals
-
-# isort: split
 from mdvae.plots.compact import compact_structures
 from mdvae.plots.comparison import marginal, marginals
 from mdvae.plots.contact_map import contact_difference, contact_map
 from mdvae.plots.density import latent_density
+from mdvae.plots.distances import distance_marginals
 from mdvae.plots.files import save_figure
 from mdvae.plots.fluctuations import rmsf
 from mdvae.plots.kinetics import autocorrelation, implied_timescales, vamp_scores

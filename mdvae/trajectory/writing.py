@@ -21,15 +21,18 @@ SAVE_FORMATS = (
 
 
 class Conformations(md.Trajectory):
-    """An `mdtraj.Trajectory` that came out of a model, and says what restoring did to it.
+    """An `mdtraj.Trajectory` that came out of a model, and says how: what restoring did to it, and what was drawn.
 
     Attributes
     ----------
     restoration : Restoration, optional
         How far each structure was moved, and whether it is valid; None where nothing was restored, and in slices.
+    n_drawn : int, optional
+        How many structures were drawn to get these; None where they were given and not drawn, and in slices.
     """
 
     restoration: Any = None
+    n_drawn: int | None = None
 
 
 def to_trajectory(

@@ -1,6 +1,7 @@
 """Decoded and generated conformations have the model's atoms, and come from its prior."""
 
 import dataclasses
+import re
 
 import jax
 import mdtraj as md
@@ -237,6 +238,112 @@ def test_structures_that_moved_far_are_counted(trained):
     with pytest.warns(UserWarning, match="of 5 structures 0 are still not valid once restored, and [1-5] were moved"):
         conformations = mdvae.decode(tight, 3 + np.random.default_rng(0).normal(size=(5, 3)))
     np.testing.assert_array_equal(conformations.restoration.far, conformations.restoration.moved > 1e-6)
+
+
+# -- valid ones only
+
+
+WAYS = {
+    "restored": {},
+    "as decoded": {"restore": False},
+    "with noise": {"noise": True, "restore": False},
+    "with noise, restored": {"noise": True},
+    "near the data": {"prior": "aggregate_posterior", "noise": True, "restore": False},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_valid_ones_are_those_among_all_that_were_drawn(trained, way):
+    """An independent count: as many draws without asking, and the judge."""
+    some = mdvae.generate(trained, 60, valid=True, seed=5, **WAYS[way])
+    everything = mdvae.generate(trained, some.n_drawn, seed=5, **WAYS[way]).xyz[..., :2]
+    valid = check(trained.data.geometry, everything).valid
+    assert valid.sum() == 60
+    assert valid[-1]
+    np.testing.assert_allclose(some.xyz[..., :2], everything[valid], atol=1e-6)
+    assert (some.n_drawn > 60) == ("restore" in WAYS[way])
+
+
+def restored_in_part(model, raw):
+    """Restoring that fails for long structures: it blows them up."""
+    restored, restoration = restore_decoded(model, raw)
+    failed = np.linalg.norm(raw[:, 5] - raw[:, 0], axis=1) > 1
+    restored[failed] *= 3
+    return restored, dataclasses.replace(restoration, valid=restoration.valid & ~failed)
+
+
+@pytest.mark.parametrize("n_frames", [1, 30])
+def test_what_restoring_does_not_make_valid_is_drawn_again_without_a_warning(trained, monkeypatch, n_frames):
+    monkeypatch.setattr("mdvae.latent.generation.restore_decoded", restored_in_part)
+    some = mdvae.generate(trained, n_frames, valid=True, seed=2)
+    assert some.n_frames == len(some.restoration.moved) == n_frames
+    assert check(trained.data.geometry, some.xyz[..., :2]).valid.all()
+    assert some.restoration.valid.all()
+    with pytest.warns(UserWarning, match="still not valid once restored"):
+        everything = mdvae.generate(trained, some.n_drawn + 50, seed=2)
+    rows = np.flatnonzero(check(trained.data.geometry, everything.xyz[: some.n_drawn, :, :2]).valid)
+    assert len(rows) == n_frames
+    assert rows[-1] == some.n_drawn - 1
+    np.testing.assert_allclose(some.restoration.moved, everything.restoration.moved[rows], atol=1e-6)
+
+
+def test_one_seed_one_set_of_valid_ones(trained):
+    a, b, c = (mdvae.generate(trained, 20, valid=True, restore=False, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(a.xyz, b.xyz)
+    assert a.n_drawn == b.n_drawn
+    assert np.abs(a.xyz - c.xyz).max() > 1e-3
+
+
+def test_how_many_are_drawn_at_a_time_does_not_matter(trained, monkeypatch):
+    options = {"noise": True, "restore": False, "valid": True, "seed": 3}
+    whole = mdvae.generate(trained, 50, **options)
+    monkeypatch.setattr("mdvae.latent.generation._BLOCK", 9 * 12)
+    blocks = mdvae.generate(trained, 50, **options)
+    np.testing.assert_allclose(blocks.xyz, whole.xyz, atol=1e-6)
+    assert blocks.n_drawn == whole.n_drawn
+
+
+def test_conformations_know_how_many_were_drawn(trained):
+    whole = mdvae.generate(trained, 4)
+    assert whole.n_drawn == 4
+    assert mdvae.generate(trained, 4, restore=False).n_drawn == 4
+    assert whole[:2].n_drawn is None
+    assert mdvae.decode(trained, np.zeros((2, 3))).n_drawn is None
+
+
+@pytest.fixture(scope="module")
+def stiff(hexane):
+    """A model of hexane that has hardly been trained: torsions turn, and its mean is no molecule."""
+    frames = mdvae.read(hexane[0])
+    return mdvae.train(mdvae.build(frames, latent_dim=2, hidden=(8,), seed=0), frames, epochs=1, seed=0)
+
+
+def test_a_model_without_valid_structures_is_given_up_with_a_count(stiff):
+    with pytest.raises(ValueError, match="fewer than 1 in 1000: let them be restored; or try prior") as error:
+        mdvae.generate(stiff, 20, valid=True, restore=False)
+    n_valid, n_drawn = map(int, re.match(r"only (\d+) of (\d+) structures", str(error.value)).groups())
+    assert 5000 <= n_drawn < 15_000
+    everything = mdvae.generate(stiff, n_drawn, restore=False).xyz
+    assert check(stiff.data.geometry, everything).valid.sum() == n_valid == 0
+
+
+def test_what_is_restored_already_gets_no_advice_to_restore(trained, monkeypatch):
+    monkeypatch.setattr("mdvae.latent.generation._PATIENCE", 20)
+    impossible = with_geometry(trained, closest=np.full_like(trained.data.geometry.closest, 50.0))
+    with pytest.raises(ValueError, match="fewer than 1 in 1000: try prior"):
+        mdvae.generate(impossible, 3, valid=True)
+
+
+def test_valid_ones_that_moved_far_are_counted(trained):
+    tight = with_geometry(trained, thermal=1e-9)
+    with pytest.warns(UserWarning, match="of 50 valid structures [1-9][0-9]* were moved further than the data's"):
+        mdvae.generate(tight, 50, valid=True)
+
+
+def test_an_untrained_model_knows_no_valid_structures(frames):
+    model = mdvae.build(frames, latent_dim=3, hidden=(8,))
+    with pytest.raises(ValueError, match="untrained model knows no valid structures: train it, or leave out valid"):
+        mdvae.generate(model, 3, valid=True)
 
 
 # -- reconstructing

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdvae import augmentation, observables, plots, toys, vae
-    from mdvae.evaluation import Evaluation, evaluate, log_likelihood
+    from mdvae.evaluation import Evaluation, Thresholds, evaluate, log_likelihood
     from mdvae.history import History
-    from mdvae.latent import Minimum, decode, encode, generate, minimize, reconstruct
+    from mdvae.latent import Minimum, Undersampled, decode, encode, generate, minimize, reconstruct, undersampled
     from mdvae.model import Model, build
     from mdvae.pipeline import fit, read_latents, write_latents
+    from mdvae.report import write_report
     from mdvae.saving import load, save
     from mdvae.spec import Spec
     from mdvae.training import (
@@ -32,20 +33,24 @@ _HOMES = {
     "toys": "",
     "vae": "",
     "Evaluation": "evaluation",
+    "Thresholds": "evaluation",
     "evaluate": "evaluation",
     "log_likelihood": "evaluation",
     "History": "history",
     "Minimum": "latent",
+    "Undersampled": "latent",
     "decode": "latent",
     "encode": "latent",
     "generate": "latent",
     "minimize": "latent",
     "reconstruct": "latent",
+    "undersampled": "latent",
     "Model": "model",
     "build": "model",
     "fit": "pipeline",
     "read_latents": "pipeline",
     "write_latents": "pipeline",
+    "write_report": "report",
     "load": "saving",
     "save": "saving",
     "Spec": "spec",
@@ -74,7 +79,9 @@ __all__ = [
     "Settings",
     "Spec",
     "System",
+    "Thresholds",
     "TrainedVAE",
+    "Undersampled",
     "augmentation",
     "build",
     "decode",
@@ -101,8 +108,10 @@ __all__ = [
     "train",
     "train_ensemble",
     "train_vae",
+    "undersampled",
     "vae",
     "write_latents",
+    "write_report",
 ]
 
 

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import warnings
@@ -22,7 +23,7 @@ _OPTIONS = (
     "activation", "likelihood", "width", "rank", "beta", "epochs", "batch_size", "learning_rate", "patience",
     "n_starts", "n_steps", "method", "restore", "strain_weight", "prior", "posterior",
     "n_components", "n_cycles", "free_bits", "importance_samples", "augment", "n_samples",
-    "n_devices", "n_models", "cache",
+    "n_devices", "n_models", "cache", "n_generated", "lagtime",
 )  # fmt: skip
 # What shells expect of a program that SIGINT has ended.
 _INTERRUPTED = 130
@@ -119,6 +120,9 @@ Seed = Annotated[int, typer.Option(help="One seed, one result.")]
 Restore = Annotated[
     bool, typer.Option(help="Move decoded structures to the nearest ones with the bonds and contacts of the data.")
 ]
+Noise = Annotated[bool, typer.Option("--noise", help="Sample the likelihood instead of taking its mean.")]
+Generated = Annotated[int | None, typer.Option(help="Structures to generate; 5000, or fewer large ones, if left out.")]
+Lagtime = Annotated[int | None, typer.Option(help="Of the kinetic scores, in frames; chosen by length if left out.")]
 Components = Annotated[int | None, typer.Option(help="Of the prior 'mixture' or 'vamp'; 32 if left out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 
@@ -138,7 +142,7 @@ def _verb(function: Callable) -> Callable:
         except BrokenPipeError:
             # Whoever read the output has had enough of it; Python must not try to flush the rest.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
+        except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError, ImportError) as error:
             typer.echo(f"mdvae: error: {_in_words(error)}", err=True)
             raise typer.Exit(1) from None
 
@@ -377,7 +381,8 @@ def generate(
         Origin, typer.Option(help="Where latent points come from: the model's prior, or near its training frames.")
     ] = Origin.model,
     restore: Restore = True,
-    noise: Annotated[bool, typer.Option(help="Sample the likelihood instead of taking its mean.")] = False,
+    noise: Noise = False,
+    valid: Annotated[bool, typer.Option("--valid", help="Draw until so many are valid, and write those only.")] = False,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -391,7 +396,10 @@ def generate(
 
     trained = mdvae.load(model)
     with mdvae.pipeline.working(not quiet, f"generating {n_frames} structures"):
-        trajectory = mdvae.generate(trained, n_frames, prior=prior.value, restore=restore, noise=noise, seed=seed)
+        options = {"prior": prior.value, "restore": restore, "noise": noise, "valid": valid}
+        trajectory = mdvae.generate(trained, n_frames, **options, seed=seed)
+    if valid:
+        _say(quiet, f"{trajectory.n_frames} valid of {trajectory.n_drawn} drawn")
     _save_conformations(mdvae, trained, trajectory, output, quiet)
 
 
@@ -448,30 +456,89 @@ def minimize(
 def evaluate(
     model: ModelFile,
     sources: Sources,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all numbers to this JSON file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write all numbers: .csv for a long table, else JSON.")
+    ] = None,
+    worst: Annotated[
+        Path | None, typer.Option(help="Write the five generated structures with the most faults to this trajectory.")
+    ] = None,
+    n_generated: Generated = None,
+    prior: Annotated[Origin, typer.Option(help="Where the latent points of generated structures come from.")] = (
+        Origin.model
+    ),
+    noise: Noise = False,
+    lagtime: Lagtime = None,
     top: Top = None,
     stride: Stride = 1,
     chunk: Chunk = None,
     length_unit: Unit = None,
     periodic: Periodic = True,
+    seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Reconstruction error, beside PCA of the same size.
+    """Say what a model is worth, on frames that training never saw: tables, and a verdict.
 
     mdvae evaluate run.mdvae held-out.xtc
     """
-    if output is not None:
-        _check_output(output, [model, *sources, top])
+    for path in (output, worst):
+        if path is not None:
+            _check_output(path, [model, *sources, top])
     mdvae = _engine()
+    if worst is not None:
+        mdvae.trajectory.check_output(worst)
 
+    options: dict[str, Any] = {"n_generated": n_generated, "prior": prior.value, "noise": noise, "lagtime": lagtime}
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
     trained = mdvae.load(model)
-    with mdvae.pipeline.working(not quiet, "encoding, decoding and judging"):
-        report = mdvae.evaluate(trained, _one_or_many(sources), **reading)
-    _say(quiet, str(report))
+    with mdvae.pipeline.working(not quiet, "encoding, decoding, generating and judging"):
+        found = mdvae.evaluate(trained, _one_or_many(sources), **options, **reading, seed=seed)
+    _say(quiet, str(found))
     if output is not None:
-        report.save(output)
+        found.save(output)
         _say(quiet, f"wrote {output}")
+    if worst is not None:
+        if found.worst.n_frames:
+            mdvae.save_trajectory(found.worst, worst, unit=trained.system.unit)
+        _say(quiet, f"wrote {worst}" if found.worst.n_frames else f"nothing is wrong anywhere: {worst} was not written")
+
+
+@_verb
+def report(
+    model: ModelFile,
+    sources: Sources,
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path("report.html"),
+    n_generated: Generated = None,
+    prior: Annotated[Origin, typer.Option(help="Where the latent points of generated structures come from.")] = (
+        Origin.model
+    ),
+    noise: Noise = False,
+    lagtime: Lagtime = None,
+    top: Top = None,
+    stride: Stride = 1,
+    chunk: Chunk = None,
+    length_unit: Unit = None,
+    periodic: Periodic = True,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Evaluate, and write one HTML file with the verdict, tables, figures, and a latent space to walk about in.
+
+    mdvae report run.mdvae held-out.xtc -o report.html
+    """
+    _check_output(output, [model, *sources, top])
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"{output} is not the name of a page; expected one like report.html")
+    mdvae = _engine()
+
+    options: dict[str, Any] = {"n_generated": n_generated, "prior": prior.value, "noise": noise, "lagtime": lagtime}
+    reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
+    trained = mdvae.load(model)
+    command = shlex.join(["mdvae", *sys.argv[1:]])
+    with mdvae.pipeline.working(not quiet, "evaluating, and drawing what was found"):
+        found = mdvae.write_report(
+            trained, _one_or_many(sources), output, command=command, **options, **reading, seed=seed
+        )
+    _say(quiet, f"{found.head}\n{found.verdict}\nwrote {output}")
 
 
 @_verb

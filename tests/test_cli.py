@@ -105,7 +105,7 @@ def test_all_verbs_one_after_another(run, files, tmp_path):
         ("reconstruct", "run.mdvae", files / "chain.xtc", "-o", "same.dcd"): "same.dcd",
         ("generate", "run.mdvae", "-n", "7", "-o", "new.xtc"): "new.xtc",
         ("generate", "run.mdvae", "-n", "7", "-o", "near.dcd", "--prior", "aggregate_posterior"): "near.dcd",
-        ("evaluate", "run.mdvae", files / "chain.xtc", "-o", "e.json"): "e.json",
+        ("evaluate", "run.mdvae", files / "chain.xtc", "-o", "e.json", "--n-generated", "50"): "e.json",
     }.items():
         code, out, err = run(*command)
         assert (code, err) == (0, ""), command
@@ -144,6 +144,18 @@ def test_minimize_among_the_decoders_own_structures(run, files):
     assert "moved by restoring" not in out
 
 
+@pytest.mark.parametrize("restore", [True, False])
+def test_generate_only_valid_ones(run, files, trained, tmp_path, restore):
+    options = () if restore else ("--no-restore",)
+    code, out, err = run("generate", files / "chain.mdvae", "-n", "60", "-o", "new.dcd", "--valid", *options)
+    assert (code, err) == (0, "")
+    expected = mdvae.generate(trained, 60, valid=True, restore=restore)
+    assert f"60 valid of {expected.n_drawn} drawn\n" in out
+    assert (expected.n_drawn > 60) == (not restore)
+    found = md.load(str(tmp_path / "new.dcd"), top=md.load_topology(str(files / "chain.pdb"))).xyz
+    np.testing.assert_allclose(found, expected.xyz, atol=1e-5)
+
+
 def test_reconstruct_takes_every_third(run, files, tmp_path):
     command = ("reconstruct", files / "chain.mdvae", files / "chain.npy", "-o", "a.pdb", "--stride", "3")
     code, out, err = run(*command)
@@ -153,12 +165,38 @@ def test_reconstruct_takes_every_third(run, files, tmp_path):
     assert md.load(str(tmp_path / "a.pdb")).n_frames == 100
 
 
+def test_evaluate_writes_what_was_asked_for(run, files, trained, tmp_path):
+    """A table, and the worst structures; or a word that there are none."""
+    options = ("--n-generated", "200", "--noise", "--seed", "1")
+    code, out, err = run(
+        "evaluate", files / "chain.mdvae", files / "chain.xtc", *options, "-o", "e.csv", "--worst", "worst.pdb"
+    )
+    assert (code, err) == (0, "")
+    assert "(270 further frames of this source were trained on, and are left out)" in out
+    found = mdvae.evaluate(trained, files / "chain.xtc", n_generated=200, noise=True, seed=1)
+    assert str(found.verdict) in out
+    assert len((tmp_path / "e.csv").read_text().splitlines()) == 1 + len(list(found.rows()))
+    if found.worst.n_frames:
+        np.testing.assert_allclose(md.load(str(tmp_path / "worst.pdb")).xyz, found.worst.xyz, atol=1e-3)
+    else:
+        assert "nothing is wrong anywhere: worst.pdb was not written" in out
+        assert not (tmp_path / "worst.pdb").exists()
+
+
+def test_report_writes_a_page(run, files, tmp_path):
+    code, out, err = run("report", files / "chain.mdvae", files / "chain.xtc", "--n-generated", "60", "-o", "r.html")
+    assert (code, err) == (0, "")
+    assert "Verdict: as a coordinate:" in out
+    assert "wrote r.html" in out
+    assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
+
+
 def test_quiet_says_nothing(run, files):
     assert run("generate", files / "chain.mdvae", "-n", "2", "-o", "a.pdb", "--quiet") == (0, "", "")
     assert run("fit", files / "chain.npy", "-o", "b.mdvae", *FIT, "--quiet") == (0, "", "")
 
 
-VERBS = ("demo", "fit", "encode", "decode", "reconstruct", "generate", "minimize", "evaluate", "info")
+VERBS = ("demo", "fit", "encode", "decode", "reconstruct", "generate", "minimize", "evaluate", "report", "info")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -266,6 +304,26 @@ MISTAKES = {
     "model of another molecule": (
         ("encode", "{files}/peptide.mdvae", "{files}/mutant.pdb", "-o", "z.npy"),
         "is GLY1-CA, expected ALA1-CA",
+    ),
+    "no page": (
+        ("report", "{files}/chain.mdvae", "{files}/chain.xtc", "-o", "report.pdf"),
+        "report.pdf is not the name of a page; expected one like report.html",
+    ),
+    "evaluation of another molecule": (
+        ("evaluate", "{files}/chain.mdvae", "{files}/fewer.npy"),
+        "the model was trained on 6 of 6: is this another molecule?",
+    ),
+    "a lag that is too long": (
+        ("evaluate", "{files}/chain.mdvae", "{files}/chain.xtc", "--lagtime", "900"),
+        "--lagtime ",
+    ),
+    "worst structures in a table": (
+        ("evaluate", "{files}/chain.mdvae", "{files}/chain.xtc", "--worst", "worst.csv"),
+        "cannot be written; expected one of",
+    ),
+    "nothing generated": (
+        ("evaluate", "{files}/chain.mdvae", "{files}/chain.xtc", "--n-generated", "0"),
+        "expected at least 1 structure to generate",
     ),
     "zero": (("generate", "{files}/chain.mdvae", "-n", "0", "-o", "c.pdb"), "at least 1 conformation"),
 }

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdvae import augmentation, observables, plots, toys, vae
-    from mdvae.evaluation import Evaluation, Thresholds, evaluate, log_likelihood
+    from mdvae.evaluation import Evaluation, Evaluations, Thresholds, evaluate, evaluate_ensemble, log_likelihood
     from mdvae.history import History
     from mdvae.latent import Minimum, Undersampled, decode, encode, generate, minimize, reconstruct, undersampled
     from mdvae.model import Model, build
@@ -33,8 +33,10 @@ _HOMES = {
     "toys": "",
     "vae": "",
     "Evaluation": "evaluation",
+    "Evaluations": "evaluation",
     "Thresholds": "evaluation",
     "evaluate": "evaluation",
+    "evaluate_ensemble": "evaluation",
     "log_likelihood": "evaluation",
     "History": "history",
     "Minimum": "latent",
@@ -72,6 +74,7 @@ _HOMES = {
 
 __all__ = [
     "Evaluation",
+    "Evaluations",
     "Frames",
     "History",
     "Minimum",
@@ -87,6 +90,7 @@ __all__ = [
     "decode",
     "encode",
     "evaluate",
+    "evaluate_ensemble",
     "fit",
     "fit_noise",
     "fit_prior",

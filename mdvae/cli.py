@@ -462,6 +462,10 @@ def evaluate(
     worst: Annotated[
         Path | None, typer.Option(help="Write the five generated structures with the most faults to this trajectory.")
     ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="A further model, trained alike: print means and deviations over all; repeat it."),
+    ] = None,
     n_generated: Generated = None,
     prior: Annotated[Origin, typer.Option(help="Where the latent points of generated structures come from.")] = (
         Origin.model
@@ -480,18 +484,21 @@ def evaluate(
 
     mdvae evaluate run.mdvae held-out.xtc
     """
+    if also and worst is not None:
+        raise ValueError("--worst is of one model; leave out --also")
     for path in (output, worst):
         if path is not None:
-            _check_output(path, [model, *sources, top])
+            _check_output(path, [model, *sources, *(also or []), top])
     mdvae = _engine()
     if worst is not None:
         mdvae.trajectory.check_output(worst)
 
     options: dict[str, Any] = {"n_generated": n_generated, "prior": prior.value, "noise": noise, "lagtime": lagtime}
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
-    trained = mdvae.load(model)
+    trained, others = mdvae.load(model), [mdvae.load(path) for path in also or []]
     with mdvae.pipeline.working(not quiet, "encoding, decoding, generating and judging"):
-        found = mdvae.evaluate(trained, _one_or_many(sources), **options, **reading, seed=seed)
+        judge, judged = (mdvae.evaluate_ensemble, [trained, *others]) if others else (mdvae.evaluate, trained)
+        found = judge(judged, _one_or_many(sources), **options, **reading, seed=seed)
     _say(quiet, str(found))
     if output is not None:
         found.save(output)

@@ -321,6 +321,10 @@ MISTAKES = {
         ("evaluate", "{files}/chain.mdvae", "{files}/chain.xtc", "--worst", "worst.csv"),
         "cannot be written; expected one of",
     ),
+    "the worst of several": (
+        ("evaluate", "{files}/chain.mdvae", "{files}/chain.xtc", "--also", "{files}/chain.mdvae", "--worst", "w.pdb"),
+        "--worst is of one model; leave out --also",
+    ),
     "nothing generated": (
         ("evaluate", "{files}/chain.mdvae", "{files}/chain.xtc", "--n-generated", "0"),
         "expected at least 1 structure to generate",

@@ -2,6 +2,7 @@
 
 from mdvae.evaluation.evaluation import Evaluation, evaluate
 from mdvae.evaluation.likelihood import log_likelihood
+from mdvae.evaluation.several import Evaluations, evaluate_ensemble
 from mdvae.evaluation.verdict import Thresholds, Verdict
 
-__all__ = ["Evaluation", "Thresholds", "Verdict", "evaluate", "log_likelihood"]
+__all__ = ["Evaluation", "Evaluations", "Thresholds", "Verdict", "evaluate", "evaluate_ensemble", "log_likelihood"]

@@ -113,7 +113,7 @@ class Evaluation:
                     writer.writeheader()
                     writer.writerows(self.rows())
             else:
-                temporary.write_text(json.dumps(_finite(self.to_dict())))
+                temporary.write_text(json.dumps(without_infinities(self.to_dict())))
 
     def __str__(self) -> str:
         parts = [self.head, *map(str, [*tables(self), self.undersampled])]
@@ -255,10 +255,15 @@ def _plain(record: Any) -> dict[str, Any]:
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values}
 
 
-def _finite(plain: Any) -> Any:
-    """The same with None for what JSON has no number for."""
+def without_infinities(plain: Any) -> Any:
+    """The same with None for what JSON has no number for.
+
+    Parameters
+    ----------
+    plain : plain data
+    """
     if isinstance(plain, dict):
-        return {name: _finite(value) for name, value in plain.items()}
+        return {name: without_infinities(value) for name, value in plain.items()}
     if isinstance(plain, list | tuple):
-        return [_finite(value) for value in plain]
+        return [without_infinities(value) for value in plain]
     return None if isinstance(plain, float) and not np.isfinite(plain) else plain

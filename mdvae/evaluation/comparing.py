@@ -213,11 +213,11 @@ def jensen_shannon(a: Float[np.ndarray, "n n_bins"], b: Float[np.ndarray, "n n_b
     """
     p, q = a / a.sum(axis=-1, keepdims=True), b / b.sum(axis=-1, keepdims=True)
     middle = np.where(p + q > 0, (p + q) / 2, 1.0)
+    return np.maximum((_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2, 0.0)
 
-    def part(x: np.ndarray) -> np.ndarray:
-        return np.where(x > 0, x * np.log2(np.where(x > 0, x, 1.0) / middle), 0.0).sum(axis=-1)
 
-    return np.maximum((part(p) + part(q)) / 2, 0.0)
+def _relative_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return np.where(p > 0, p * np.log2(np.where(p > 0, p, 1.0) / q), 0.0).sum(axis=-1)
 
 
 def wasserstein_of_counts(

@@ -25,7 +25,7 @@ _SHARES = ("copied", "seen", "mirrored", "coverage", "out_of_distribution")
 # A mirror image so much nearer is no chance.
 _NEARER = 0.5
 # Distances at a time.
-_BLOCK = 2**24
+_BLOCK = 2**22
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -73,13 +73,15 @@ def tables(found: "Evaluation") -> list[Table]:
 
 def _reconstruction(found: Reconstruction) -> Table:
     factor, unit = scale_of(found.unit)
-    rows = [
-        (name, *(f"{factor * value:.4f}" for value in _summary(values).values()))
-        for name, values in _errors(found).items()
-    ]
+    rows = []
+    for name, values in _errors(found).items():
+        numbers = _summary(values)
+        inside = (f"{numbers['median']:.5f}",) if found.unit == "nm" else ()
+        rows.append((name, *(f"{factor * value:.4f}" for value in numbers.values()), *inside))
     far = int(np.sum(found.moved > found.thermal))
     note = f"moved further than the data's thermal spread ({factor * found.thermal:.3g} {unit}): {far}"
-    return Table(f"reconstruction RMSD ({unit})", ("mean", "median", "95 %"), tuple(rows), (note,))
+    columns = ("mean", "median", "95 %") + (("median, nm",) if found.unit == "nm" else ())
+    return Table(f"reconstruction RMSD ({unit})", columns, tuple(rows), (note,))
 
 
 def _within(found: Reconstruction) -> Table:
@@ -130,7 +132,7 @@ def _ensemble(found: Ensemble) -> Table:
 def _cells(distance: Distance) -> tuple[str, ...]:
     numbers = f"{distance.value:.3g}", f"{distance.floor:.3g}"
     interval = f"{distance.low:.3g}–{distance.high:.3g}"
-    times = "" if distance.at_floor else f"{distance.value / max(distance.noise, 1e-12):.1f}"
+    times = "" if distance.at_floor else f"{distance.value / max(distance.noise, 1e-12):.3g}"
     return *numbers, interval, f"{distance.blocks:.3g}", times or "at floor"
 
 

@@ -15,6 +15,7 @@ from mdvae.vae import Diagnostics
 
 NAMES = {"coordinate": "as a coordinate", "generation": "to generate", "optimization": "to optimize"}
 USES = tuple(NAMES)
+_BACKBONE = {"trans": "a cis peptide bond", "ramachandran": "a φ/ψ where no training frame is near"}
 _YES, _CARE, _NO = "yes", "with care", "no"
 # Quantities that say which conformation it is; the others say how stiff parts spread about their means.
 _STIFF = ("bond", "angle")
@@ -32,6 +33,9 @@ class Thresholds:
         Share of generated structures, at least.
     inverted : float
         Share of generated structures with a center inverted, at most.
+    backbone : float
+        Share of generated structures with a cis peptide bond, or with φ/ψ where no training frame is near, beyond that
+        of held-out frames, at most.
     copied, seen, mirrored : float
         Shares, at most: see `LatentSpace`.
     coverage : float
@@ -49,6 +53,7 @@ class Thresholds:
     reconstruction: float = 0.9
     valid: float = 0.95
     inverted: float = 0.05
+    backbone: float = 0.02
     copied: float = 0.05
     seen: float = 0.05
     mirrored: float = 0.5
@@ -252,6 +257,14 @@ def _about_structures(found: _Judgement, structures: Structures, latent_space: L
         )
     else:
         found.say(f"{_percent(shares['valid'])} of the generated structures are valid.")
+    for aspect, what in _BACKBONE.items():
+        ours, theirs = shares.get(aspect, 1.0), structures.shares["held-out"].get(aspect, 1.0)
+        if ours < theirs - limits.backbone:
+            found.say(
+                f"{_percent(1 - ours)} of the generated structures have {what} ({_percent(1 - theirs)} of the "
+                "simulation's own).",
+                care=("generation", "optimization"),
+            )
     if latent_space.copied > limits.copied:
         found.say(
             f"{_percent(latent_space.copied)} of the generated structures are copies of training frames.",
@@ -281,7 +294,7 @@ def _about_distributions(found: _Judgement, ensemble: Ensemble, latent_space: La
     elif above:
         found.say(
             f"{len(above)} of {len(rough)} distributions of conformations are above the noise floor, by less than "
-            f"{limits.off:g} times ({', '.join(above[:3])}{', …' if len(above) > 3 else ''}).",
+            f"{limits.off:g} times ({'; '.join(above[:3])}{'; …' if len(above) > 3 else ''}).",
             care=("generation",),
         )
     else:

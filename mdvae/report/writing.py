@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mdvae import plots
 from mdvae._files import replacing
 from mdvae.evaluation import Evaluation, Verdict, evaluate
 from mdvae.evaluation.ensemble import Ensemble, Marginal
 from mdvae.evaluation.tables import Table, tables
 from mdvae.evaluation.verdict import NAMES
+from mdvae.latent.encoding import encode_posed
 from mdvae.model import Model
 from mdvae.report.explorer import explorable, explorer
 from mdvae.report.page import page, plotly_script
@@ -88,7 +91,7 @@ def document(model: Model, found: Evaluation, *, command: str = "") -> str:
     by_heading = {table.heading.split(" ")[0]: _table(table) for table in tables(found)}
     sections = [
         ("Verdict", _verdict(found)),
-        ("Latent explorer", _explorer(model, found)),
+        ("Latent explorer", _explorer(model)),
         ("Reconstruction", _reconstruction(model, found, by_heading)),
         ("Structures", by_heading["structures"] + _walk(model)),
         ("Ensemble", _ensemble(found.ensemble, by_heading["ensemble"])),
@@ -126,11 +129,16 @@ def _card(kind: str, text: str, *, strong: bool = False) -> str:
     return f'<div class="verdict {kind}"><p>{content}</p></div>'
 
 
-def _explorer(model: Model, found: Evaluation) -> str:
+def _explorer(model: Model) -> str:
     reason = explorable(model)
     if reason is not None:
         return f"<p>This model cannot be explored in a page: {html.escape(reason)}.</p>"
-    return explorer(model, found.latent_space.held_out)
+    assert model.data is not None
+    lengths, n_kept = model.settings.get("lengths", ()), len(model.data.frames)
+    # Where not all frames are kept, their numbers in their own trajectories are not known any more.
+    trajectory = np.repeat(np.arange(len(lengths)), lengths) if sum(lengths) == n_kept else None
+    several = trajectory is not None and len(lengths) > 1
+    return explorer(model, encode_posed(model, model.data.frames), trajectory=trajectory if several else None)
 
 
 def _reconstruction(model: Model, found: Evaluation, by_heading: dict[str, str]) -> str:

@@ -172,7 +172,7 @@ def test_evaluate_writes_what_was_asked_for(run, files, trained, tmp_path):
         "evaluate", files / "chain.mdvae", files / "chain.xtc", *options, "-o", "e.csv", "--worst", "worst.pdb"
     )
     assert (code, err) == (0, "")
-    assert "(270 further frames of this source were trained on, and are left out)" in out
+    assert "(270 further frames of this source were trained on, and left out)" in out
     found = mdvae.evaluate(trained, files / "chain.xtc", n_generated=200, noise=True, seed=1)
     assert str(found.verdict) in out
     assert len((tmp_path / "e.csv").read_text().splitlines()) == 1 + len(list(found.rows()))

@@ -77,14 +77,69 @@ def test_a_mirrored_frame_has_all_its_lengths_and_every_center_wrong(geometry, c
     judged = check(geometry, chiral[0] * np.array([1, 1, -1], np.float32))
     assert not judged.n_broken.any()
     assert (judged.n_wrong == 1).all()
+    assert (judged.n_inverted == 1).all()
+    assert (judged.n_faults == 1).all()
     assert not judged.valid.any()
 
 
-def test_a_center_pushed_flat_is_wrong(geometry, chiral):
-    """The center in the plane of its neighbors."""
+@pytest.mark.parametrize(("height", "n_inverted"), [(0.2, 0), (-0.2, 1), (-1.0, 1)])
+def test_a_center_pushed_through_the_plane_of_its_neighbors(height, n_inverted, geometry, chiral):
+    """Wrong near the plane, and of the other hand behind it."""
     frames = chiral[0].copy()
-    frames[:, 2] = frames[:, [1, 3, 5]].mean(axis=1)
-    assert (check(geometry, frames).n_wrong == 1).all()
+    flat = frames[:, [1, 3, 5]].mean(axis=1)
+    frames[:, 2] = flat + height * (frames[:, 2] - flat)
+    judged = check(geometry, frames)
+    assert (judged.n_wrong == 1).all()
+    assert (judged.n_inverted == n_inverted).all()
+
+
+def test_lengths_are_counted_by_how_many_bonds_they_span(geometry, chiral):
+    """By hand, in frames that shake too much."""
+    frames = chiral[0] + 0.006 * np.random.default_rng(0).normal(size=chiral[0].shape)
+    lengths, (low, high) = distances(frames, geometry.pairs), geometry.lengths.allowed.T
+    outside, found = (lengths < low) | (lengths > high), check(geometry, frames)
+    for n_bonds in (1, 2, 3):
+        expected = outside[:, geometry.separation == n_bonds].sum(axis=1)
+        assert expected.any()
+        np.testing.assert_array_equal(found.n_lengths[:, n_bonds - 1], expected)
+    np.testing.assert_array_equal(found.n_broken, outside.sum(axis=1))
+
+
+@pytest.mark.parametrize(("change", "n_bonds"), [(bent, 2), (twisted, 3)])
+def test_bonds_are_kept_where_an_angle_or_a_torsion_is_not(change, n_bonds, geometry, chiral):
+    frame = chiral[0][0].copy()
+    change(frame)
+    counts = check(geometry, frame[None]).n_lengths[0]
+    assert counts[n_bonds - 1] > 0
+    assert not counts[: n_bonds - 1].any()
+
+
+def test_faults_are_everything_that_was_found(geometry, chiral):
+    """A frame that is mirrored, with one bond broken, and another with its ends on each other."""
+    frames = np.repeat(chiral[0][:1], 4, axis=0)
+    frames[1] *= -1
+    frames[2] *= -1
+    stretched(frames[2])
+    frames[3, 4] = frames[3, 0]
+    found = check(geometry, frames)
+    parts = found.n_lengths.sum(axis=1) + found.n_wrong + found.n_twisted + found.n_overlaps
+    np.testing.assert_array_equal(found.n_faults, parts)
+    assert found.n_faults[:2].tolist() == [0, 1]
+    assert found.n_inverted.tolist() == [0, 1, 1, 0]
+    assert found.n_faults[2] > found.n_faults[1]
+    np.testing.assert_array_equal(found.valid, found.n_faults == 0)
+
+
+def test_a_flat_center_has_no_hand(rng):
+    """Of a planar molecule a center that bulges to one side is wrong, and neither side is the inverted one."""
+    shape = 0.15 * np.array([[0, 0, 0], [1, 0, 0], [-0.5, 0.87, 0], [-0.5, -0.87, 0]])
+    frames = shape + 0.003 * rng.normal(size=(300, 4, 3))
+    geometry = fit_local_geometry(frames, np.array([[0, 1], [0, 2], [0, 3]]))
+    bulging = np.stack([shape, shape, shape])
+    bulging[1, 0, 2], bulging[2, 0, 2] = 0.06, -0.06
+    found = check(geometry, bulging)
+    assert found.n_wrong.tolist() == [0, 1, 1]
+    assert found.n_inverted.tolist() == [0, 0, 0]
 
 
 def test_a_torsion_that_does_not_turn_is_found_twisted(butanes, rng):
@@ -145,6 +200,8 @@ def test_everything_of_a_frame_that_is_not_finite_is_broken(geometry, chiral):
     infinite(frames[1])
     judged = check(geometry, frames)
     assert judged.n_broken.tolist() == [0, len(geometry.pairs)]
+    assert judged.n_lengths[1].tolist() == np.bincount(geometry.separation)[1:].tolist()
+    assert judged.n_inverted.tolist() == [0, 0]
     assert judged.n_wrong.tolist() == [0, len(geometry.centers)]
     assert judged.n_twisted.tolist() == [0, len(geometry.torsions)]
 

@@ -130,7 +130,8 @@ class Evaluation:
             f"{self.ensemble.n_generated} generated structures"
         )
         if self.n_left_out:
-            text += f"\n({self.n_left_out} further frames of this source were trained on, and are left out)"
+            frames = "frame of this source was" if self.n_left_out == 1 else "frames of this source were"
+            text += f"\n({self.n_left_out} further {frames} trained on, and left out)"
         return text
 
 
@@ -207,7 +208,8 @@ def evaluate(
     reconstruction, structures = reconstructing.result(), judge(model, sets)
     ensemble = compare(model, Samples(sets["generated"], sets["held-out"], thinned.run, model.data.frames), int(seed))
     latent_space = look_around(model, sets["generated"], sets["held-out"])
-    verdict = conclude(reconstruction, ensemble, structures, latent_space, kinetics, model.diagnostics, thresholds)
+    parts = reconstruction, ensemble, structures, latent_space, kinetics, model.diagnostics
+    verdict = conclude(*parts, thresholds, given=generated is not None)
     how = {
         "seed": int(seed),
         "prior": prior,

@@ -16,6 +16,7 @@ from mdvae.vae import Diagnostics
 NAMES = {"coordinate": "as a coordinate", "generation": "to generate", "optimization": "to optimize"}
 USES = tuple(NAMES)
 _BACKBONE = {"trans": "a cis peptide bond", "ramachandran": "a φ/ψ where no training frame is near"}
+_MEANS = ": a decoder gives means, which spread less than atoms that shake. Where that matters, fit_noise and noise."
 _YES, _CARE, _NO = "yes", "with care", "no"
 # Quantities that say which conformation it is; the others say how stiff parts spread about their means.
 _STIFF = ("bond", "angle")
@@ -116,6 +117,8 @@ def conclude(
     kinetics: Kinetics | None,
     diagnostics: Diagnostics | None,
     thresholds: Thresholds | None = None,
+    *,
+    given: bool = False,
 ) -> Verdict:
     """Draw the conclusion.
 
@@ -124,6 +127,8 @@ def conclude(
     reconstruction, ensemble, structures, latent_space, kinetics, diagnostics
         What was found.
     thresholds : Thresholds, optional
+    given : bool
+        Whether somebody gave the generated structures: advice for the model's own is then left out.
 
     Returns
     -------
@@ -135,7 +140,7 @@ def conclude(
     _about_structures(found, structures, latent_space, limits)
     if belongs:
         _about_kinetics(found, kinetics)
-        _about_distributions(found, ensemble, latent_space, limits)
+        _about_distributions(found, ensemble, latent_space, limits, given)
     return Verdict(found.uses, tuple(found.findings), tuple(found.kinds))
 
 
@@ -272,7 +277,9 @@ def _about_structures(found: _Judgement, structures: Structures, latent_space: L
         )
 
 
-def _about_distributions(found: _Judgement, ensemble: Ensemble, latent_space: LatentSpace, limits: Thresholds) -> None:
+def _about_distributions(
+    found: _Judgement, ensemble: Ensemble, latent_space: LatentSpace, limits: Thresholds, given: bool
+) -> None:
     """Whether generated structures are distributed as frames that nobody trained on."""
     if latent_space.coverage < limits.coverage:
         found.say(
@@ -288,7 +295,7 @@ def _about_distributions(found: _Judgement, ensemble: Ensemble, latent_space: La
         found.say(
             f"{len(off)} of {len(rough)} distributions of conformations are off by more than {limits.off:g} times what "
             f"the simulation differs from itself (worst: {name}, {times:.1f} times): the generated ensemble is not the "
-            "simulation's. Try fit_prior, and noise.",
+            f"simulation's.{'' if given else ' Try fit_prior, and noise.'}",
             no=("generation",),
         )
     elif above:
@@ -302,8 +309,7 @@ def _about_distributions(found: _Judgement, ensemble: Ensemble, latent_space: La
     fine = [name for name, _, d in ensemble.rows if _is_fine(name) and not d.at_floor]
     if fine:
         found.say(
-            f"Widths are not the simulation's ({'; '.join(fine)}): a decoder gives means, which spread less than atoms "
-            "that shake. Where that matters, fit_noise and noise.",
+            f"Widths are not the simulation's ({'; '.join(fine)}){'.' if given else _MEANS}",
             care=("generation",),
         )
 

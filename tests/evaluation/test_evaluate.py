@@ -1,0 +1,257 @@
+"""The whole evaluation: it prints and saves, takes every source, and refuses what it cannot judge, in one line."""
+
+import csv
+import json
+import math
+
+import jax
+import mdtraj as md
+import numpy as np
+import pytest
+
+import mdvae
+from mdvae.evaluation.tables import COLUMNS
+from mdvae.training.splits import split_blocks
+
+
+@pytest.fixture(scope="module")
+def later():
+    """Another run of the chain."""
+    return mdvae.toys.bead_spring_chain(300, n_beads=6, seed=1)
+
+
+@pytest.fixture(scope="module")
+def evaluation(trained, later):
+    return mdvae.evaluate(trained, later, n_generated=100)
+
+
+def assert_same(a, b, but=()):
+    """The same numbers."""
+    ours, theirs = list(a.rows()), list(b.rows())
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        if any(word in one["quantity"] or word == one["section"] for word in but):
+            continue
+        for name in COLUMNS:
+            if isinstance(one[name], str):
+                assert one[name] == other[name]
+            else:
+                np.testing.assert_allclose(one[name], other[name], rtol=2e-3, atol=2e-4, err_msg=str(one))
+
+
+SECTIONS = (
+    "300 frames that training never saw, 3 latent dimensions, 100 generated structures",
+    "reconstruction RMSD (reduced units)",
+    "reconstructions within the training data (%)",
+    "structures (%)",
+    "ensemble ",
+    "neighbors ",
+    "kinetics at a lag of",
+    "Verdict: as a coordinate: ",
+)
+
+
+def test_every_section_is_printed(evaluation):
+    lines = str(evaluation).splitlines()
+    for section in SECTIONS:
+        assert sum(line.startswith(section) for line in lines) == 1, section
+    for name, _, _ in evaluation.ensemble.rows:
+        assert any(line.strip().startswith(name) for line in lines), name
+    assert "nan" not in str(evaluation)
+    assert all(f"- {finding}" in lines for finding in evaluation.verdict.findings)
+
+
+def test_json(evaluation, tmp_path):
+    evaluation.save(tmp_path / "e.json")
+
+    def no_constant(name):
+        raise AssertionError(name)
+
+    plain = json.loads((tmp_path / "e.json").read_text(), parse_constant=no_constant)
+    assert (plain["n_frames"], plain["n_left_out"], plain["latent_dim"], plain["n_training"]) == (300, 0, 3, 300)
+    assert (plain["unit"], plain["how"]["seed"], plain["how"]["generated"]) == ("reduced", 0, "by the model")
+    np.testing.assert_allclose(plain["reconstruction"]["rmsd"], evaluation.reconstruction.rmsd, rtol=1e-6)
+    assert plain["verdict"] == {
+        "uses": evaluation.verdict.uses,
+        "findings": list(evaluation.verdict.findings),
+        "kinds": list(evaluation.verdict.kinds),
+    }
+    assert plain["structures"]["shares"] == evaluation.structures.shares
+    assert plain["kinetics"]["methods"] == ["latent", "TICA", "PCA"]
+    np.testing.assert_allclose(plain["kinetics"]["scores"], evaluation.kinetics.scores)
+    assert plain["latent_space"] == evaluation.latent_space.to_dict()
+    assert plain["diagnostics"]["mutual_information"] > 0
+
+
+def test_csv(evaluation, tmp_path):
+    evaluation.save(tmp_path / "e.csv")
+    with (tmp_path / "e.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    expected = list(evaluation.rows())
+    assert len(rows) == len(expected) > 50
+    for row, other in zip(rows, expected, strict=True):
+        assert row["section"] == other["section"]
+        value = float(row["value"])
+        assert value == float(other["value"]) or math.isnan(value)
+    of_ensemble = {row["quantity"]: row for row in rows if row["section"] == "ensemble"}
+    for name, unit, distance in evaluation.ensemble.rows:
+        row = of_ensemble[name]
+        assert row["unit"] == unit
+        found = [float(row[column]) for column in ("value", "floor", "low", "high", "blocks")]
+        np.testing.assert_allclose(found, [getattr(distance, n) for n in ("value", "floor", "low", "high", "blocks")])
+    keys = [(row["section"], row["quantity"], row["of"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_same_seed_gives_the_same(evaluation, trained, later):
+    again = mdvae.evaluate(trained, later, n_generated=100)
+    assert str(again) == str(evaluation)
+    other = mdvae.evaluate(trained, later, n_generated=100, seed=1)
+    assert other.ensemble.rows[0][2].value != evaluation.ensemble.rows[0][2].value
+    assert other.how["seed"] == 1
+
+
+def test_chunks_do_not_matter(evaluation, trained, later):
+    assert_same(mdvae.evaluate(trained, later, n_generated=100, chunk=70), evaluation)
+
+
+def test_generated_structures_may_be_given(trained, later, tmp_path):
+    """As an array, a trajectory, or a file; in any pose."""
+    made = mdvae.generate(trained, 100, seed=5)
+    array = made.xyz[..., :2].copy()
+    mdvae.save_trajectory(made, tmp_path / "made.dcd")
+    found = mdvae.evaluate(trained, later, generated=array)
+    assert (found.how["generated"], found.ensemble.n_generated) == ("given", 100)
+    assert set(found.structures.shares) == {"held-out", "generated"}
+    turned = array @ np.array([[0, -1], [1, 0]], np.float32) + 2
+    for source in (made, tmp_path / "made.dcd", [turned[:40], turned[40:]]):
+        assert_same(mdvae.evaluate(trained, later, generated=source), found)
+
+
+def test_generated_structures_are_those_of_the_model(evaluation, trained, key):
+    made = mdvae.generate(trained, 100, seed=0).xyz[..., :2]
+    bonds = np.linalg.norm(np.diff(made, axis=1), axis=2)
+    found = [one for one in evaluation.ensemble.marginals if one.family == "bond"]
+    inside = [(b >= one.edges[0]) & (b <= one.edges[-1]) for b, one in zip(bonds.T, found, strict=True)]
+    np.testing.assert_allclose([one.generated.sum() for one in found], np.mean(inside, axis=1), atol=0.011)
+    assert evaluation.structures.n["as decoded"] == evaluation.structures.n["generated"] == 100
+
+
+def test_the_worst_are_kept(trained, later):
+    """Of given structures, of which two have been stretched."""
+    made = mdvae.generate(trained, 50, seed=5).xyz[..., :2].copy()
+    made[[7, 30]] *= np.array([1.5, 3])[:, None, None]
+    found = mdvae.evaluate(trained, later, generated=made)
+    assert set(found.structures.worst[:2].tolist()) == {7, 30}
+    assert len(found.worst) == len(found.structures.worst)
+    sizes = np.linalg.norm(np.diff(found.worst.xyz[:2, :, :2], axis=1), axis=2).sum(axis=1)
+    expected = np.linalg.norm(np.diff(made[found.structures.worst[:2]], axis=1), axis=2).sum(axis=1)
+    np.testing.assert_allclose(sizes, expected, rtol=1e-4)
+
+
+def test_of_the_training_source_the_held_out_blocks_are_judged(trained, chain):
+    """Six frames in a row five times are too few for kinetics, which is said."""
+    found = mdvae.evaluate(trained, chain, n_generated=50)
+    assert found.n_frames == len(split_blocks([300])[1]) == 30
+    assert found.n_left_out == 270
+    assert "270 further frames of this source were trained on" in str(found)
+    assert found.latent_space.seen == 1  # they are among those that the model keeps
+
+
+def test_frames_that_are_not_in_time_order_have_no_kinetics(trained, later, rng, tmp_path):
+    shuffled = rng.permutation(later)
+    found = mdvae.evaluate(trained, shuffled, n_generated=50)
+    assert found.kinetics is None
+    assert "not in time order" in found.without_kinetics
+    assert f"kinetics left out: {found.without_kinetics}" in str(found).splitlines()
+    found.save(tmp_path / "e.json")
+    assert json.loads((tmp_path / "e.json").read_text())["kinetics"] == found.without_kinetics
+    assert "kinetics" not in {row["section"] for row in found.rows()}
+    with pytest.raises(ValueError, match="lagtime=2 needs frames in time order"):
+        mdvae.evaluate(trained, shuffled, n_generated=50, lagtime=2)
+
+
+def test_the_lagtime_is_that_of_the_scores(trained, later):
+    found = mdvae.evaluate(trained, later, n_generated=50, lagtime=5)
+    assert found.kinetics.lagtime == 5
+    assert "kinetics at a lag of 5 frames" in str(found)
+
+
+def test_time_stamps_give_picoseconds(learned, others, peptide):
+    source = md.Trajectory(others[0], peptide, time=2.5 * np.arange(400))
+    found = mdvae.evaluate(learned, source, generated=others[1][::8])
+    assert (found.kinetics.unit, found.kinetics.frame_time, found.unit) == ("ps", 2.5, "nm")
+    assert "slowest timescale (ps)" in str(found)
+    assert "reconstruction RMSD (Å)" in str(found)
+    assert "φ/ψ of ALA2, JS (bits)" in str(found)
+    # Without, or with uneven ones, the same in frames.
+    uneven = md.Trajectory(others[0], peptide, time=np.arange(400) + 0.3 * (np.arange(400) % 2))
+    of_frames = mdvae.evaluate(learned, uneven, generated=others[1][::8])
+    assert (of_frames.kinetics.unit, of_frames.kinetics.frame_time) == ("frames", 1)
+    np.testing.assert_allclose(found.kinetics.timescales, 2.5 * of_frames.kinetics.timescales)
+
+
+def test_thresholds_are_passed_on(trained, later, evaluation):
+    limits = mdvae.evaluation.Thresholds(valid=1.1)
+    found = mdvae.evaluate(trained, later, n_generated=100, thresholds=limits)
+    assert found.verdict.uses["generation"] == found.verdict.uses["optimization"] == "no"
+    assert any(finding.startswith("Only 100 %") for finding in found.verdict.findings)
+    assert not any(finding.startswith("Only 100 %") for finding in evaluation.verdict.findings)
+
+
+# -- errors
+
+
+def test_an_untrained_model_is_refused(frames, chain):
+    with pytest.raises(ValueError, match="has not been trained"):
+        mdvae.evaluate(mdvae.build(frames), chain)
+
+
+@pytest.mark.parametrize("n", [0, -3])
+def test_no_structure_to_generate(n, trained, later):
+    with pytest.raises(ValueError, match=f"at least 1 structure to generate, got n_generated={n}"):
+        mdvae.evaluate(trained, later, n_generated=n)
+
+
+def test_a_seed_that_is_none(trained, later):
+    with pytest.raises(ValueError, match="seed must be a whole number"):
+        mdvae.evaluate(trained, later, seed=-1)
+
+
+def test_frames_that_training_saw_all(trained, chain):
+    with pytest.raises(ValueError, match="training saw all 50 frames of this source; give another run"):
+        mdvae.evaluate(trained, chain[:50])
+
+
+def test_another_molecule_is_refused(trained, later):
+    with pytest.raises(ValueError, match="is this another molecule"):
+        mdvae.evaluate(trained, later[:, :5])
+    with pytest.raises(ValueError, match="is this another molecule"):
+        mdvae.evaluate(trained, later, generated=later[:, :5])
+
+
+def test_no_frames(trained, later):
+    with pytest.raises(ValueError, match="no frames"):
+        mdvae.evaluate(trained, later[:0])
+
+
+def test_a_file_that_is_not_there(trained, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        mdvae.evaluate(trained, tmp_path / "none.dcd")
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_very_few_frames(n, trained, later):
+    """Little can be said, and it says so."""
+    found = mdvae.evaluate(trained, later[:n], n_generated=20)
+    assert found.n_frames == n
+    assert found.kinetics is None
+    assert found.without_kinetics
+    assert str(found).startswith(f"{n} frame{'s' * (n > 1)} that training never saw")
+
+
+def test_one_generated_structure(trained, later):
+    found = mdvae.evaluate(trained, later, n_generated=1)
+    assert found.ensemble.n_generated == 1
+    assert jax.tree.all(jax.tree.map(np.isfinite, [row[2].value for row in found.ensemble.rows]))

@@ -5,6 +5,7 @@ such sum, so that drawing blocks anew is adding them up with other weights.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from jaxtyping import Float, Int
 
 # Blocks of time that held-out frames are cut into, and how often they are drawn anew.
 _BLOCKS, _DRAWS = 20, 200
+# Frames that a function is summed over at a time.
+_TOGETHER = 100
 # Of the distribution by chance.
 _CENTRAL = (0.025, 0.975)
 
@@ -162,16 +165,32 @@ def block_labels(run: Int[np.ndarray, " n_frames"]) -> Int[np.ndarray, " n_frame
     return labels
 
 
-def by_block(values: Float[np.ndarray, "n_frames ..."], labels: Int[np.ndarray, " n_frames"]) -> Sums:
-    """Sums over the frames of each block.
+def summed(
+    function: Callable[[np.ndarray], np.ndarray],
+    frames: Float[np.ndarray, "n_frames ..."],
+    labels: Int[np.ndarray, " n_frames"] | None = None,
+) -> Sums:
+    """Sums of a function over the frames of each block, a few frames at a time.
 
     Parameters
     ----------
-    values : (n_frames, ...)
-    labels : (n_frames,), ascending from 0
+    function : callable
+        Of frames (n, ...) to numbers (n, ...).
+    frames : (n_frames, ...)
+    labels : (n_frames,), ascending from 0, optional
+        One block if left out.
+
+    Returns
+    -------
+    (n_blocks, ...), float64
     """
-    borders = np.searchsorted(labels, np.arange(labels[-1] + 1))
-    return np.add.reduceat(values, borders, axis=0, dtype=np.float64)
+    labels = np.zeros(len(frames), np.int64) if labels is None else labels
+    borders = np.searchsorted(labels, np.arange(labels[-1] + 2))
+    found = []
+    for first, last in itertools.pairwise(borders.tolist()):
+        parts = (frames[k : min(k + _TOGETHER, last)] for k in range(first, last, _TOGETHER))
+        found.append(sum(function(part).sum(axis=0, dtype=np.float64) for part in parts))
+    return np.array(found)
 
 
 def counts(

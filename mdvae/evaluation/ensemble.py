@@ -11,11 +11,11 @@ from scipy.stats import pearsonr
 from mdvae.evaluation.comparing import (
     Distance,
     block_labels,
-    by_block,
     counts,
     drawn_anew,
     find_floor,
     jensen_shannon,
+    summed,
     wasserstein,
     wasserstein_of_counts,
 )
@@ -377,8 +377,8 @@ def _compare_fluctuations(model: Model, samples: Samples, labels: np.ndarray, se
     def apart(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " one"]:
         return np.abs(_rmsf(a) - _rmsf(b)).mean(keepdims=True)
 
-    blocks = by_block(moments(samples.held_out), labels)
-    generated, training = (moments(part).sum(axis=0) for part in (samples.generated, samples.training))
+    blocks = summed(moments, samples.held_out, labels)
+    generated, training = (summed(moments, part)[0] for part in (samples.generated, samples.training))
     held_out = blocks.sum(axis=0)
     (distance,) = find_floor(blocks, training, apart, seed).beside(apart(generated, held_out))
     ours, theirs, others = _rmsf(generated), _rmsf(held_out), _rmsf(training)
@@ -417,7 +417,7 @@ def _compare_contacts(model: Model, samples: Samples, seed: int) -> Contacts | N
 
     def touching(coordinates: Coordinates) -> np.ndarray:
         """Of each pair in each structure: one, and whether it is in contact."""
-        near = np.concatenate([distances(part, of_atoms) < cutoff for part in np.array_split(coordinates, 20)])
+        near = distances(coordinates, of_atoms) < cutoff
         return np.stack([np.ones(near.shape, np.float32), near], axis=2)
 
     def apart(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " one"]:
@@ -429,8 +429,8 @@ def _compare_contacts(model: Model, samples: Samples, seed: int) -> Contacts | N
     few = Samples(
         samples.generated[rows[0]], samples.held_out[rows[1]], samples.run[rows[1]], samples.training[rows[2]]
     )
-    blocks = by_block(touching(few.held_out), block_labels(few.run))
-    generated, training = (touching(part).sum(axis=0, dtype=np.float64) for part in (few.generated, few.training))
+    blocks = summed(touching, few.held_out, block_labels(few.run))
+    generated, training = (summed(touching, part)[0] for part in (few.generated, few.training))
     held_out = blocks.sum(axis=0)
     (distance,) = find_floor(blocks, training, apart, seed).beside(apart(generated, held_out))
     names = np.array(atom_names(model.system.topology))[sites]

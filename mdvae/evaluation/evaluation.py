@@ -150,9 +150,9 @@ def evaluate(
 ) -> Evaluation:
     """Say what a model is worth, on frames that training never saw.
 
-    The source is read once, piece by piece. Of its frames 64 MB are kept for comparisons of distributions, evenly
-    spaced, and of all of them the latent points and up to 64 principal components of the features (at most 256 MB; the
-    last ones are dropped first).
+    The source is read once, piece by piece. Of its frames 100 000, or 64 MB, are kept for comparisons of distributions,
+    evenly spaced, and of all of them the latent points and up to 64 principal components of the features (at most
+    256 MB; the last ones are dropped first).
 
     Parameters
     ----------

@@ -19,8 +19,8 @@ Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 _SAME, _ROUNDED = 1e-3, 1e-3
 # Fewer frames than this are no source that is recognized.
 _FEWEST = 10
-# Bytes of posed frames that are kept for comparisons.
-_KEPT_BYTES = 64 * 2**20
+# Posed frames that are kept for comparisons, and their bytes.
+_KEPT_FRAMES, _KEPT_BYTES = 100_000, 64 * 2**20
 
 
 class HeldOut:
@@ -110,16 +110,18 @@ def _held_rows(model: Model) -> Bool[np.ndarray, " n_frames"] | None:
 
 
 class Thinned:
-    """Evenly spaced frames of a stream of unknown length, 64 MB at most.
+    """Evenly spaced frames of a stream of unknown length, 100 000 or 64 MB at most.
 
     Parameters
     ----------
     budget : int
         Bytes.
+    most : int
+        Frames.
     """
 
-    def __init__(self, budget: int = _KEPT_BYTES) -> None:
-        self._budget, self._step, self._seen = budget, 1, 0
+    def __init__(self, budget: int = _KEPT_BYTES, most: int = _KEPT_FRAMES) -> None:
+        self._budget, self._most, self._step, self._seen = budget, most, 1, 0
         self._frames: list[np.ndarray] = []
         self._runs: list[np.ndarray] = []
 
@@ -135,9 +137,15 @@ class Thinned:
         self._seen += len(frames)
         self._frames.append(frames[first :: self._step].copy())
         self._runs.append(run[first :: self._step])
-        while len(self.run) > 1 and sum(part.nbytes for part in self._frames) > self._budget:
+        while self._n_kept() > 1 and self._is_too_much():
             frames, run = self.frames, self.run
             self._frames, self._runs, self._step = [frames[::2].copy()], [run[::2]], 2 * self._step
+
+    def _n_kept(self) -> int:
+        return sum(map(len, self._runs))
+
+    def _is_too_much(self) -> bool:
+        return self._n_kept() > self._most or sum(part.nbytes for part in self._frames) > self._budget
 
     @property
     def frames(self) -> Coordinates:

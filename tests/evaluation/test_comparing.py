@@ -14,11 +14,11 @@ from mdvae.evaluation.comparing import (
     Distance,
     Floor,
     block_labels,
-    by_block,
     counts,
     drawn_anew,
     find_floor,
     jensen_shannon,
+    summed,
     wasserstein,
     wasserstein_of_counts,
 )
@@ -154,9 +154,10 @@ def test_many_runs_are_a_block_each():
 
 
 def test_sums_by_block(rng):
-    values, labels = rng.normal(size=(30, 2, 3)).astype(np.float32), np.repeat([0, 1, 2], [4, 1, 25])
-    expected = [values[labels == i].astype(float).sum(axis=0) for i in range(3)]
-    np.testing.assert_allclose(by_block(values, labels), expected, rtol=1e-12)
+    values, labels = rng.normal(size=(330, 2, 3)).astype(np.float32), np.repeat([0, 1, 2], [4, 1, 325])
+    expected = [(values[labels == i].astype(float) ** 2).sum(axis=0) for i in range(3)]
+    np.testing.assert_allclose(summed(lambda x: x.astype(float) ** 2, values, labels), expected, rtol=1e-12)
+    np.testing.assert_allclose(summed(lambda x: x.astype(float) ** 2, values), [np.sum(expected, axis=0)], rtol=1e-12)
 
 
 def test_blocks_are_drawn_with_replacement(rng):

@@ -186,6 +186,15 @@ def test_evenly_spaced_ones_are_kept(sizes, most):
         assert len(kept) == n_frames
 
 
+def test_frames_are_limited_as_well():
+    thinned = Thinned(most=10)
+    for first in range(0, 35, 7):
+        numbers = np.arange(first, first + 7)
+        thinned.add(np.broadcast_to(numbers[:, None, None], (7, 2, 3)).astype(np.float32), numbers)
+    np.testing.assert_array_equal(thinned.run, np.arange(0, 35, 4))
+    np.testing.assert_array_equal(thinned.frames[:, 1, 2], np.arange(0, 35, 4))
+
+
 def test_what_is_kept_is_a_copy():
     frames, thinned = np.ones((4, 2, 3), np.float32), Thinned()
     thinned.add(frames, np.zeros(4, int))

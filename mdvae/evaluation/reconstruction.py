@@ -13,6 +13,8 @@ from mdvae.validity import Validity, check
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 
+# Coordinates that are decoded and restored together.
+_TOGETHER = 2**20
 ASPECTS = ("lengths", "centers", "torsions", "contacts", "valid")
 
 
@@ -76,6 +78,7 @@ class Reconstructing:
         self._columns: dict[str, list[np.ndarray]] = {}
         self._found: dict[str, list[np.ndarray]] = {}
         self._squares = np.zeros(model.system.n_atoms)
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, frames: Coordinates, z: Float[np.ndarray, "n_frames latent_dim"]) -> None:
         """Decode and restore.
@@ -85,6 +88,14 @@ class Reconstructing:
         frames : (n_frames, n_atoms, dim), posed
         z : (n_frames, latent_dim)
         """
+        self._waiting.append((frames, z))
+        if sum(part.size for part, _ in self._waiting) > _TOGETHER:
+            self._work()
+
+    def _work(self) -> None:
+        """Together, since every call is filled up to whole batches: runs may be many and short."""
+        frames, z = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting = []
         raw = decode_coordinates(self._model, z)
         restored, restoration = restore_decoded(self._model, raw)
         columns = {"rmsd": rmsd(restored, frames), "rmsd_raw": rmsd(raw, frames), "moved": restoration.moved}
@@ -97,6 +108,8 @@ class Reconstructing:
 
     def result(self) -> Reconstruction:
         """Of everything that was added."""
+        if self._waiting:
+            self._work()
         columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
         shares = {name: np.concatenate(parts).mean(axis=0) for name, parts in self._found.items()}
         return Reconstruction(

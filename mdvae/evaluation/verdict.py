@@ -28,6 +28,8 @@ class Thresholds:
 
     Parameters
     ----------
+    fewest : int
+        Held-out frames: with fewer nothing is said about distributions.
     reconstruction : float
         Median RMSD over that of the mean structure: above, z says too little.
     valid : float
@@ -51,6 +53,7 @@ class Thresholds:
         above this, in bits, and above `off` times that between halves of the latter.
     """
 
+    fewest: int = 100
     reconstruction: float = 0.9
     valid: float = 0.95
     inverted: float = 0.05
@@ -135,16 +138,26 @@ def conclude(
     Verdict
     """
     limits, found = thresholds or Thresholds(), _Judgement()
-    belongs = _about_frames(found, ensemble, latent_space, limits)
+    n_frames = len(reconstruction.rmsd)
+    enough = n_frames >= limits.fewest
+    if not enough:
+        found.say(
+            f"With {n_frames} held-out frame{'s' * (n_frames != 1)} nothing can be said about distributions; give at "
+            f"least {limits.fewest}, better thousands.",
+            care=USES,
+        )
+    belongs = _about_frames(found, ensemble, latent_space, limits, enough)
     _about_coordinate(found, reconstruction, diagnostics, limits)
     _about_structures(found, structures, latent_space, limits)
-    if belongs:
+    if belongs and enough:
         _about_kinetics(found, kinetics)
         _about_distributions(found, ensemble, latent_space, limits, given)
     return Verdict(found.uses, tuple(found.findings), tuple(found.kinds))
 
 
-def _about_frames(found: _Judgement, ensemble: Ensemble, latent_space: LatentSpace, limits: Thresholds) -> bool:
+def _about_frames(
+    found: _Judgement, ensemble: Ensemble, latent_space: LatentSpace, limits: Thresholds, enough: bool
+) -> bool:
     """Whether the frames are of the ensemble that the model was trained on; and whether they are the very ones."""
     if latent_space.seen > limits.seen:
         found.say(
@@ -152,7 +165,7 @@ def _about_frames(found: _Judgement, ensemble: Ensemble, latent_space: LatentSpa
             "here flatters it. Give frames of another run.",
             care=USES,
         )
-    foreign = [one for one in ensemble.families if _is_foreign(one.divergence, limits)]
+    foreign = [one for one in ensemble.families if enough and _is_foreign(one.divergence, limits)]
     if latent_space.out_of_distribution > limits.out_of_distribution:
         found.say(
             f"{_percent(latent_space.out_of_distribution)} of these frames are further from all training frames than "

@@ -153,6 +153,14 @@ def test_many_runs_are_a_block_each():
     np.testing.assert_array_equal(block_labels(run), run)
 
 
+def test_very_many_runs_share_blocks():
+    labels = block_labels(np.repeat(np.arange(1000), 3))
+    assert labels[0] == 0
+    assert labels[-1] == 199
+    assert set(np.diff(labels)) == {0, 1}
+    np.testing.assert_array_equal(np.bincount(labels), 15)
+
+
 def test_sums_by_block(rng):
     values, labels = rng.normal(size=(330, 2, 3)).astype(np.float32), np.repeat([0, 1, 2], [4, 1, 325])
     expected = [(values[labels == i].astype(float) ** 2).sum(axis=0) for i in range(3)]

@@ -331,3 +331,13 @@ def test_a_verdict_prints_and_is_plain_data(passing):
         "findings": list(verdict.findings),
         "kinds": list(verdict.kinds),
     }
+
+
+def test_few_frames_say_nothing_about_distributions(learned, held_out):
+    """One frame is neither of another ensemble nor at the noise floor."""
+    for n in (1, 2, 30):
+        verdict = mdvae.evaluate(learned, held_out[0][:n], n_generated=50).verdict
+        assert f"With {n} held-out frame{'s' * (n > 1)} nothing can be said about distributions" in str(verdict)
+        assert "noise floor" not in str(verdict)
+        assert "ensemble of these frames" not in str(verdict)
+        assert "yes" not in verdict.uses.values()

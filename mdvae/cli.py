@@ -484,6 +484,10 @@ def evaluate(
 
     mdvae evaluate run.mdvae held-out.xtc
     """
+    if output is not None and output.suffix.lower() not in (".json", ".csv"):
+        raise ValueError(f"{output} is neither JSON nor a table; expected a name like e.json or e.csv")
+    if output is not None and output == worst:
+        raise ValueError(f"{output} cannot hold both the numbers and the worst structures; choose two names")
     if also and worst is not None:
         raise ValueError("--worst is of one model; leave out --also")
     for path in (output, worst):

@@ -321,6 +321,10 @@ MISTAKES = {
         ("evaluate", "{files}/chain.mdvae", "{files}/chain.xtc", "--worst", "worst.csv"),
         "cannot be written; expected one of",
     ),
+    "numbers in a page": (
+        ("evaluate", "{files}/chain.mdvae", "{files}/chain.xtc", "-o", "e.pdb"),
+        "e.pdb is neither JSON nor a table; expected a name like e.json or e.csv",
+    ),
     "the worst of several": (
         ("evaluate", "{files}/chain.mdvae", "{files}/chain.xtc", "--also", "{files}/chain.mdvae", "--worst", "w.pdb"),
         "--worst is of one model; leave out --also",

@@ -35,10 +35,11 @@ class Distance:
     floor : float
         Training against held-out: what a generator that drew from the training data would have.
     low, high : float
-        Central 95 % of the floor, by a bootstrap over blocks of time.
+        Central 95 % around the floor: how it scatters where held-out blocks of time are drawn anew. Drawing them adds
+        their noise once more, which a distance never loses again; so only the scatter is taken from it.
     blocks : float
         Of the held-out frames themselves, one half of their blocks against the other: what 97.5 % of such halves stay
-        below; 0 where there are no blocks to divide.
+        below, scaled to samples of the whole size; 0 where there are no blocks to divide.
     """
 
     value: float
@@ -57,6 +58,13 @@ class Distance:
         """Whether the generated structures are as near as frames of the simulation may be."""
         return self.value <= self.noise
 
+    @property
+    def times_noise(self) -> float:
+        """Value over noise; infinite where there is no noise at all, and 0 where there is no value either."""
+        if self.noise > 0:
+            return self.value / self.noise
+        return float("inf") if self.value > 0 else 0.0
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers."""
         return dataclasses.asdict(self) | {"at_floor": self.at_floor}
@@ -73,7 +81,7 @@ class Floor:
     draws : (n_draws, n)
         The same with the held-out blocks drawn anew.
     halves : (n_halves, n)
-        One half of the held-out blocks against the other.
+        One half of the held-out blocks against the other, scaled to samples of the whole size.
     """
 
     point: Float[np.ndarray, " n"]
@@ -102,12 +110,12 @@ class Floor:
 
 
 def _distance(value: Any, point: Any, draws: Float[np.ndarray, " n"], halves: Float[np.ndarray, " m"]) -> Distance:
-    low, high = np.quantile(draws, _CENTRAL)
+    low, high = np.maximum(point + np.quantile(draws, _CENTRAL) - np.mean(draws), 0.0)
     blocks = float(np.quantile(halves, _CENTRAL[1])) if len(halves) else 0.0
     return Distance(float(value), float(point), float(low), float(high), blocks)
 
 
-def find_floor(held_out: Sums, training: Sums, metric: Metric, seed: int = 0) -> Floor:
+def find_floor(held_out: Sums, training: Sums, metric: Metric, seed: int = 0, *, squared: bool = False) -> Floor:
     """Distances between samples of the simulation.
 
     Parameters
@@ -118,6 +126,8 @@ def find_floor(held_out: Sums, training: Sums, metric: Metric, seed: int = 0) ->
         The same sums over all training frames.
     metric : callable
     seed : int
+    squared : bool
+        Whether the metric goes with the square of a deviation, as divergences do.
 
     Returns
     -------
@@ -130,7 +140,8 @@ def find_floor(held_out: Sums, training: Sums, metric: Metric, seed: int = 0) ->
     for _ in range(_DRAWS if n_blocks > 1 else 0):
         order = rng.permutation(n_blocks)
         one, other = (held_out[rows].sum(axis=0) for rows in np.array_split(order, 2))
-        halves.append(metric(one, other))
+        # Halves have twice the variance of the whole.
+        halves.append(metric(one, other) / (2.0 if squared else np.sqrt(2.0)))
     return Floor(point, np.array(draws), np.array(halves).reshape(-1, len(point)))
 
 

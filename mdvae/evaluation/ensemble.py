@@ -247,6 +247,7 @@ class Samples:
     run : (n_held_out,)
         Which uninterrupted run each held-out frame is of, ascending.
     training : (n_training, n_atoms, dim)
+        Best as many as generated ones: distances of small samples are larger.
     """
 
     generated: Coordinates
@@ -309,7 +310,7 @@ def _compare_family(
     of_fine = find_floor(counts(held_out, fine, labels), counts(training, fine)[0], metric, seed)
     edges = _edges(held_out, training, _BINS, circular)
     blocks, others, ours = counts(held_out, edges, labels), counts(training, edges)[0], counts(generated, edges)[0]
-    of_coarse = find_floor(blocks, others, jensen_shannon, seed)
+    of_coarse = find_floor(blocks, others, jensen_shannon, seed, squared=True)
     divergent = jensen_shannon(ours, blocks.sum(axis=0))
     low, high = np.quantile(
         [_shares(draw) for draw in drawn_anew(blocks, np.random.default_rng(seed))], (0.025, 0.975), axis=0
@@ -362,7 +363,7 @@ def _compare_maps(quantities: Quantities, samples: Samples, labels: np.ndarray, 
         ours, theirs, others = (column[:, None] for column in columns)
         blocks, training = counts(theirs, of_each, labels)[..., 1:-1], counts(others, of_each)[0, :, 1:-1]
         generated = counts(ours, of_each)[0, :, 1:-1]
-        floor = find_floor(blocks, training, jensen_shannon, seed)
+        floor = find_floor(blocks, training, jensen_shannon, seed, squared=True)
         (distance,) = floor.beside(jensen_shannon(generated, blocks.sum(axis=0)))
         ours, theirs, others = (x.reshape(shape) / x.sum() for x in (generated, blocks.sum(axis=0), training))
         yield Ramachandran(name, edges, ours, theirs, others, distance)

@@ -50,7 +50,8 @@ class Evaluation:
     structures : Structures
     latent_space : LatentSpace
     undersampled : Undersampled
-        Cells of latent space that are thin in the training data, and conformations that were generated there.
+        Cells of latent space that are thin in the training data, and conformations that were generated there; None
+        where all latent points are one.
     kinetics : Kinetics or None
         None where frames are not in time order, or too few: `without_kinetics` says which.
     without_kinetics : str
@@ -71,7 +72,7 @@ class Evaluation:
     ensemble: Ensemble
     structures: Structures
     latent_space: LatentSpace
-    undersampled: Undersampled
+    undersampled: Undersampled | None
     kinetics: Kinetics | None
     without_kinetics: str
     diagnostics: Diagnostics | None
@@ -89,8 +90,9 @@ class Evaluation:
         plain: dict[str, Any] = {
             name: getattr(self, name) for name in ("n_frames", "n_left_out", "latent_dim", "n_training", "unit", "how")
         }
-        for name in ("verdict", "reconstruction", "ensemble", "structures", "latent_space", "undersampled"):
+        for name in ("verdict", "reconstruction", "ensemble", "structures", "latent_space"):
             plain[name] = getattr(self, name).to_dict()
+        plain["undersampled"] = None if self.undersampled is None else self.undersampled.to_dict()
         plain["kinetics"] = self.without_kinetics if self.kinetics is None else _plain(self.kinetics)
         plain["diagnostics"] = None if self.diagnostics is None else self.diagnostics.to_dict()
         return plain
@@ -116,19 +118,24 @@ class Evaluation:
                 temporary.write_text(json.dumps(without_infinities(self.to_dict())))
 
     def __str__(self) -> str:
-        parts = [self.head, *map(str, [*tables(self), self.undersampled])]
+        parts = [self.head, *map(str, tables(self))]
+        if self.undersampled is not None:
+            parts.append(str(self.undersampled))
         if self.kinetics is None:
             parts.append(f"kinetics left out: {self.without_kinetics}")
         return "\n\n".join([*parts, str(self.verdict)])
 
     @property
+    def n_generated(self) -> int:
+        """Generated structures that were judged."""
+        return self.structures.n["generated"]
+
+    @property
     def head(self) -> str:
         """What was looked at."""
-        several = "s" * (self.n_frames != 1)
-        text = (
-            f"{self.n_frames} frame{several} that training never saw, {self.latent_dim} latent dimensions, "
-            f"{self.ensemble.n_generated} generated structures"
-        )
+        named = {"held-out frame": self.n_frames, "latent dimension": self.latent_dim}
+        named |= {"generated structure": self.n_generated}
+        text = ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in named.items())
         if self.n_left_out:
             frames = "frame of this source was" if self.n_left_out == 1 else "frames of this source were"
             text += f"\n({self.n_left_out} further {frames} trained on, and left out)"
@@ -162,7 +169,8 @@ def evaluate(
         Best a run that the model was not trained on. If it is, or begins with, what it was trained on, in the same
         order, only the blocks are used that training held out.
     generated : as `source`, optional
-        Conformations to judge in place of some that the model generates.
+        Conformations to judge in place of some that the model generates; read with the same ``top``, ``length_unit``
+        and ``periodic``.
     n_generated : int, optional
         Structures to generate: 5000, or as many as take 64 MB, if left out.
     prior, noise
@@ -188,8 +196,21 @@ def evaluate(
     if model.data is None:
         raise ValueError("this model has not been trained")
     key_for("evaluate", seed)
-    if n_generated is not None and n_generated < 1:
-        raise ValueError(f"expected at least 1 structure to generate, got n_generated={n_generated}")
+    if lagtime is not None and not lagtime >= 1:
+        raise ValueError(f"lagtime must be a whole number of frames, at least 1, got {lagtime!r}")
+    # Whatever can be wrong with these should be said before a long source is read.
+    sets = {}
+    if generated is None:
+        if n_generated is not None and n_generated < 1:
+            raise ValueError(f"expected at least 1 structure to generate, got n_generated={n_generated}")
+        generate(model, 1, prior=prior, noise=noise)
+    else:
+        if n_generated is not None or noise or prior != "model":
+            raise ValueError(
+                "n_generated, prior and noise say how to generate; leave them out where generated is given"
+            )
+        own = {name: value for name, value in reading.items() if name not in ("stride", "chunk")}
+        sets["generated"] = np.concatenate([x.coordinates for x, _ in encode_chunks(model, generated, **own)])
     frames = HeldOut(model, source, **reading)
     reconstructing, following, thinned, n_frames = Reconstructing(model), Following(model), Thinned(), 0
     for chunk, z, run in frames:
@@ -200,22 +221,22 @@ def evaluate(
     if not n_frames:
         raise ValueError(f"training saw all {frames.n_read} frames of this source; give another run")
     kinetics, why_not = following.result(lagtime, seed)
-    sets = {"held-out": thinned.frames}
     if generated is None:
         sets |= _generated(model, n_generated or _affordable(model), prior, noise, seed)
-    else:
-        sets["generated"] = np.concatenate([chunk.coordinates for chunk, _ in encode_chunks(model, generated)])
+    sets = {"held-out": thinned.frames} | sets
     reconstruction, structures = reconstructing.result(), judge(model, sets)
-    ensemble = compare(model, Samples(sets["generated"], sets["held-out"], thinned.run, model.data.frames), int(seed))
+    # As many of either: distances of small samples are larger.
+    n_even = min(len(sets["generated"]), len(model.data.frames))
+    ours, others = (
+        part[np.linspace(0, len(part) - 1, n_even).astype(int)] for part in (sets["generated"], model.data.frames)
+    )
+    ensemble = compare(model, Samples(ours, sets["held-out"], thinned.run, others), int(seed))
     latent_space = look_around(model, sets["generated"], sets["held-out"])
     parts = reconstruction, ensemble, structures, latent_space, kinetics, model.diagnostics
     verdict = conclude(*parts, thresholds, given=generated is not None)
-    how = {
-        "seed": int(seed),
-        "prior": prior,
-        "noise": noise,
-        "generated": "by the model" if generated is None else "given",
-    }
+    how: dict[str, Any] = {"seed": int(seed), "generated": "given"}
+    if generated is None:
+        how |= {"generated": "by the model", "prior": prior, "noise": noise}
     return Evaluation(
         n_frames=n_frames,
         n_left_out=frames.n_read - n_frames,
@@ -225,7 +246,7 @@ def evaluate(
         ensemble=ensemble,
         structures=structures,
         latent_space=latent_space,
-        undersampled=undersampled(model, seed=seed),
+        undersampled=_thin(model, latent_space, seed),
         kinetics=kinetics,
         without_kinetics=why_not,
         diagnostics=model.diagnostics,
@@ -233,6 +254,10 @@ def evaluate(
         worst=to_trajectory(model.system, sets["generated"][structures.worst]),
         how=how,
     )
+
+
+def _thin(model: Model, latent_space: LatentSpace, seed: Whole) -> Undersampled | None:
+    return undersampled(model, seed=seed) if np.ptp(latent_space.training, axis=0).any() else None
 
 
 def _affordable(model: Model) -> int:

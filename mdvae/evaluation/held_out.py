@@ -13,6 +13,7 @@ from mdvae.training.splits import split_blocks
 from mdvae.trajectory import Chunk
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
+_Encoded = tuple[Chunk, Float[np.ndarray, "_ latent_dim"]]
 
 # Frames are the same if no coordinate differs by more than this share of the size of the molecule, or so many nm: files
 # round.
@@ -44,7 +45,10 @@ class HeldOut:
     def __init__(self, model: Model, source: Any, **reading: Any) -> None:
         assert model.data is not None
         self._model, self._data = model, model.data
-        self._chunks = encode_chunks(model, source, **reading)
+        # Enough frames at once for two of them to be compared, however small the chunks are.
+        rows = model.data.rows
+        enough = max(_FEWEST, int(rows[1]) + 1) if len(rows) > 1 else 1
+        self._chunks = _with_long_beginning(encode_chunks(model, source, **reading), enough)
         self._held = _held_rows(model)
         self._near = _SAME * float(np.sqrt((model.data.frames**2).sum(axis=2).mean()))
         if model.system.unit == "nm":
@@ -94,8 +98,41 @@ class HeldOut:
             # Of frames that the model has not kept it is not known.
             until = int(same.argmin())
             n_known = int(numbers[until - 1]) + 1 if until else 0
+        if first:
+            return n_known
         # One frame may well be the same: runs that start from one structure, every second frame of a run.
-        return n_known if first or n_known >= min(_FEWEST, len(places)) else 0
+        n_compared = int(np.searchsorted(numbers, n_known))
+        return n_known if n_known >= min(_FEWEST, len(places)) and n_compared > 1 else 0
+
+
+def _with_long_beginning(chunks: Iterator[_Encoded], n_frames: int) -> Iterator[_Encoded]:
+    """The same frames, so many of them in the first chunk, where the first trajectory has so many."""
+    waiting: list[_Encoded] = []
+    for chunk, z in chunks:
+        if waiting and chunk.trajectory != waiting[0][0].trajectory:
+            yield _joined(waiting)
+            yield chunk, z
+            break
+        waiting.append((chunk, z))
+        if sum(len(part) for _, part in waiting) >= n_frames:
+            yield _joined(waiting)
+            break
+    else:
+        if waiting:
+            yield _joined(waiting)
+    yield from chunks
+
+
+def _joined(parts: list[_Encoded]) -> _Encoded:
+    chunks = [chunk for chunk, _ in parts]
+    times = [chunk.time for chunk in chunks if chunk.time is not None]
+    whole = dataclasses.replace(
+        chunks[0],
+        coordinates=np.concatenate([chunk.coordinates for chunk in chunks]),
+        time=np.concatenate(times) if len(times) == len(chunks) else None,
+        frames=np.concatenate([chunk.frames for chunk in chunks]),
+    )
+    return whole, np.concatenate([z for _, z in parts])
 
 
 def _held_rows(model: Model) -> Bool[np.ndarray, " n_frames"] | None:

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from mdvae.alignment import pose
 from mdvae.latent.encoding import encode_posed
@@ -20,6 +20,8 @@ _MOST = 5000
 _COPY, _ROUNDED, _COPY_AT_MOST = 0.01, 0.001, 0.1
 # Neighbors in time are near twins: training frames within this share of all are left out, to either side.
 _NEAR_IN_TIME = 0.05
+# So many frames in common are no accident.
+_NO_CHANCE = 5
 _COVERED, _USUAL = 0.95, 0.99
 _SHARES = ("copied", "seen", "mirrored", "coverage", "out_of_distribution")
 # A mirror image so much nearer is no chance.
@@ -47,7 +49,8 @@ class LatentSpace:
     nearest_training : (n_kept,)
         The same of training frames, to those far from them in time.
     copied, seen : float
-        Share of generated structures, and of held-out frames, that are training frames, to rounding.
+        Share of generated structures, and of held-out frames, that are training frames, to rounding. A model keeps but
+        some of its training frames; the share of held-out frames is scaled to all of them.
     mirrored : float
         Share of generated structures whose mirror image is less than half as far from the training frames.
     coverage : float
@@ -109,11 +112,19 @@ def look_around(model: Model, generated: Coordinates, held_out: Coordinates) -> 
         nearest_held_out=of_held_out,
         nearest_training=of_training,
         copied=float(np.mean(of_generated < near)),
-        seen=float(np.mean(of_held_out < near)),
+        seen=_share_seen(of_held_out < near, len(training) / model.data.n_frames),
         mirrored=float(np.mean(nearest(_mirrored(model, generated), training) < _NEARER * of_generated)),
         coverage=float(np.mean(nearest(held_out, _evenly(generated, n_even)) <= radius)),
         out_of_distribution=float(np.mean(of_held_out > np.quantile(of_training, _USUAL))),
     )
+
+
+def _share_seen(found: Bool[np.ndarray, " n_frames"], kept: float) -> float:
+    """Share of frames that training saw, where the model keeps this share of those.
+
+    A few may be the same by chance: runs that start from one structure.
+    """
+    return min(1.0, float(np.mean(found)) / kept) if np.sum(found) >= _NO_CHANCE else float(np.mean(found))
 
 
 def _mirrored(model: Model, frames: Coordinates) -> Coordinates:

@@ -40,8 +40,9 @@ class Evaluations:
                 key = row["section"], row["quantity"], row["of"], row["unit"]
                 found.setdefault(key, []).append(float(row["value"]))
         for key, values in found.items():
-            # A timescale that is none in one model has no mean over them.
-            spread = float(np.std(values, ddof=1))
+            # Timescales may be none, or without end, and there may be one model with kinetics: no mean, no spread.
+            finite = len(values) > 1 and bool(np.isfinite(values).all())
+            spread = float(np.std(values, ddof=1)) if finite else float("nan")
             numbers = len(values), float(np.mean(values)), spread, min(values), max(values)
             yield dict(zip(_COLUMNS, (*key, *numbers), strict=True))
 

@@ -122,9 +122,9 @@ def _ensemble(found: Ensemble) -> Table:
     rows.append(("correlation of fluctuations", *correlations, "", "", ""))
     columns = ("generated", "training", "95 % interval", "halves", "times noise")
     notes = (
-        "generated, training: distance from held-out frames; interval: of training's, by blocks of time; halves: what",
-        "97.5 % of halves of the held-out frames stay below; noise: the larger of the two ends. W1: Wasserstein-1",
-        "distance; JS: Jensen-Shannon divergence.",
+        "generated, training: distance from held-out frames, of as many structures; interval: of training's, by blocks",
+        "of time; halves: what 97.5 % of halves of the held-out frames stay below, scaled to the whole; noise: the",
+        "larger of the two ends. W1: Wasserstein-1 distance; JS: Jensen-Shannon divergence.",
     )
     return Table("ensemble", columns, tuple(rows), notes)
 
@@ -132,8 +132,8 @@ def _ensemble(found: Ensemble) -> Table:
 def _cells(distance: Distance) -> tuple[str, ...]:
     numbers = f"{distance.value:.3g}", f"{distance.floor:.3g}"
     interval = f"{distance.low:.3g}–{distance.high:.3g}"
-    times = "" if distance.at_floor else f"{distance.value / max(distance.noise, 1e-12):.3g}"
-    return *numbers, interval, f"{distance.blocks:.3g}", times or "at floor"
+    times = "at floor" if distance.at_floor else f"{distance.times_noise:.3g}"
+    return *numbers, interval, f"{distance.blocks:.3g}", times
 
 
 def _latent_space(found: LatentSpace) -> Table:
@@ -146,6 +146,7 @@ def _latent_space(found: LatentSpace) -> Table:
     shares = {
         "generated structures that are training frames (%)": found.copied,
         "held-out frames that are training frames (%)": found.seen,
+        "generated structures that are mirror images (%)": found.mirrored,
         "held-out frames with a generated structure nearby (%)": found.coverage,
         "held-out frames unlike the training data (%)": found.out_of_distribution,
     }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mdvae.evaluation.comparing import Distance
-from mdvae.evaluation.ensemble import Ensemble
+from mdvae.evaluation.ensemble import Ensemble, Family
 from mdvae.evaluation.kinetics import Kinetics
 from mdvae.evaluation.latent_space import LatentSpace
 from mdvae.evaluation.reconstruction import Reconstruction
@@ -15,6 +15,8 @@ from mdvae.vae import Diagnostics
 
 NAMES = {"coordinate": "as a coordinate", "generation": "to generate", "optimization": "to optimize"}
 USES = tuple(NAMES)
+# What is asked of generated structures is no more than that of the simulation's own, less so much.
+_MARGIN = 0.05
 _BACKBONE = {"trans": "a cis peptide bond", "ramachandran": "a φ/ψ where no training frame is near"}
 _MEANS = ": a decoder gives means, which spread less than atoms that shake. Where that matters, fit_noise and noise."
 _YES, _CARE, _NO = "yes", "with care", "no"
@@ -29,13 +31,13 @@ class Thresholds:
     Parameters
     ----------
     fewest : int
-        Held-out frames: with fewer nothing is said about distributions.
+        Held-out frames, and generated structures: with fewer nothing is said about distributions.
     reconstruction : float
         Median RMSD over that of the mean structure: above, z says too little.
     valid : float
-        Share of generated structures, at least.
+        Share of generated structures, at least; or five points less than that of held-out frames, if that is smaller.
     inverted : float
-        Share of generated structures with a center inverted, at most.
+        Share of generated structures with a center inverted, beyond that of held-out frames, at most.
     backbone : float
         Share of generated structures with a cis peptide bond, or with φ/ψ where no training frame is near, beyond that
         of held-out frames, at most.
@@ -139,12 +141,18 @@ def conclude(
     """
     limits, found = thresholds or Thresholds(), _Judgement()
     n_frames = len(reconstruction.rmsd)
-    enough = n_frames >= limits.fewest
-    if not enough:
+    enough = min(n_frames, ensemble.n_generated) >= limits.fewest
+    if n_frames < limits.fewest:
         found.say(
             f"With {n_frames} held-out frame{'s' * (n_frames != 1)} nothing can be said about distributions; give at "
             f"least {limits.fewest}, better thousands.",
             care=USES,
+        )
+    elif not enough:
+        found.say(
+            f"With {ensemble.n_generated} generated structure{'s' * (ensemble.n_generated != 1)} nothing can be said "
+            f"about distributions; take at least {limits.fewest}.",
+            care=("generation",),
         )
     belongs = _about_frames(found, ensemble, latent_space, limits, enough)
     _about_coordinate(found, reconstruction, diagnostics, limits)
@@ -173,19 +181,30 @@ def _about_frames(
             "was trained on.",
             no=USES,
         )
-    elif foreign:
-        worst = max(foreign, key=lambda one: one.divergence.floor)
+        return False
+    if any(one.name in _STIFF for one in foreign):
         found.say(
-            f"The training data are not of the ensemble of these frames: {', '.join(one.name for one in foreign)} are "
-            f"distributed differently (worst {worst.divergence.floor:.2f} bits; halves of these frames differ by "
-            f"{worst.divergence.blocks:.2f}). Was the model trained on another molecule, on shuffled coordinates, or "
-            "under other conditions?",
+            f"The training data are not of the ensemble of these frames: {_differ(foreign)}. Was the model trained on "
+            "another molecule, on shuffled coordinates, or under other conditions?",
             no=USES,
         )
-    else:
-        return True
-    # Noise floors of one ensemble say nothing about another.
-    return False
+        # Noise floors of one ensemble say nothing about another.
+        return False
+    if foreign:
+        found.say(
+            f"These frames are distributed differently from the training data: {_differ(foreign)}. They are of other "
+            "conditions, or a run that is too short to have seen everything.",
+            care=USES,
+        )
+    return True
+
+
+def _differ(foreign: list[Family]) -> str:
+    worst = max(foreign, key=lambda one: one.divergence.floor)
+    return (
+        f"{', '.join(one.name for one in foreign)} (worst {worst.divergence.floor:.2f} bits; halves of these frames "
+        f"differ by {worst.divergence.blocks:.2f})"
+    )
 
 
 def _is_foreign(divergence: Distance, limits: Thresholds) -> bool:
@@ -199,6 +218,8 @@ def _about_coordinate(
     error, pca, mean = (
         float(np.median(x)) for x in (reconstruction.rmsd, reconstruction.rmsd_pca, reconstruction.rmsd_mean)
     )
+    # Restoring costs what PCA need not pay.
+    raw = float(np.median(reconstruction.rmsd_raw))
     collapsed = diagnostics is not None and diagnostics.collapsed
     if diagnostics is not None and collapsed:
         found.say(
@@ -212,10 +233,10 @@ def _about_coordinate(
             f"structure is ({_length(mean, reconstruction.unit)}).",
             no=USES,
         )
-    elif error > pca:
+    elif raw > pca:
         found.say(
             f"PCA of the same size reconstructs better ({_length(pca, reconstruction.unit)} against "
-            f"{_length(error, reconstruction.unit)}, medians).",
+            f"{_length(raw, reconstruction.unit)} as decoded, medians).",
             care=("coordinate", "optimization"),
         )
     else:
@@ -260,23 +281,29 @@ def _about_kinetics(found: _Judgement, kinetics: Kinetics | None) -> None:
 def _about_structures(found: _Judgement, structures: Structures, latent_space: LatentSpace, limits: Thresholds) -> None:
     """Whether generated structures could exist, and are new."""
     shares = structures.shares["generated"]
-    inverted = 1 - shares.get("handedness", 1.0)
-    if inverted > limits.inverted or latent_space.mirrored > limits.mirrored:
-        share = max(inverted, latent_space.mirrored)
+    of_frames = structures.shares["held-out"]
+    inverted = of_frames.get("handedness", 1.0) - shares.get("handedness", 1.0)
+    if latent_space.mirrored > limits.mirrored:
         found.say(
-            f"{_percent(share)} of the generated structures are mirror images, or have an inverted center.",
+            f"{_percent(latent_space.mirrored)} of the generated structures are mirror images.",
             no=("generation", "optimization"),
         )
-    if shares["valid"] < limits.valid:
+    if inverted > limits.inverted:
+        found.say(
+            f"{_percent(1 - shares['handedness'])} of the generated structures have an inverted center.",
+            no=("generation", "optimization"),
+        )
+    # What the simulation itself does not keep to, nobody can ask for.
+    if shares["valid"] < min(limits.valid, of_frames["valid"] - _MARGIN):
         found.say(
             f"Only {_percent(shares['valid'])} of the generated structures could exist by the bounds of the training "
-            f"data ({_percent(structures.shares['held-out']['valid'])} of the simulation's own).",
+            f"data ({_percent(of_frames['valid'])} of the simulation's own).",
             no=("generation", "optimization"),
         )
     else:
         found.say(f"{_percent(shares['valid'])} of the generated structures are valid.")
     for aspect, what in _BACKBONE.items():
-        ours, theirs = shares.get(aspect, 1.0), structures.shares["held-out"].get(aspect, 1.0)
+        ours, theirs = shares.get(aspect, 1.0), of_frames.get(aspect, 1.0)
         if ours < theirs - limits.backbone:
             found.say(
                 f"{_percent(1 - ours)} of the generated structures have {what} ({_percent(1 - theirs)} of the "
@@ -301,7 +328,7 @@ def _about_distributions(
             care=("generation",),
         )
     rough = [row for row in ensemble.rows if not _is_fine(row[0])]
-    off = [(name, d.value / d.noise) for name, _, d in rough if d.value > limits.off * d.noise]
+    off = [(name, d.times_noise) for name, _, d in rough if d.value > limits.off * d.noise]
     above = [name for name, _, d in rough if d.noise < d.value <= limits.off * d.noise]
     if off:
         name, times = max(off, key=lambda one: one[1])

@@ -4,11 +4,10 @@ import base64
 import html
 import io
 import os
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +37,7 @@ _SIGNS = {"yes": "good", "with care": "note", "no": "bad"}
 
 
 def write_report(
-    model: Model, source: Any, path: str | os.PathLike, *, command: str | None = None, **options: Any
+    model: Model, source: Any, path: str | os.PathLike, *, command: str = "", **options: Any
 ) -> Evaluation:
     """Evaluate a model and write one HTML file that shows everything and needs no network.
 
@@ -54,7 +53,7 @@ def write_report(
     path : path
         Such as ``report.html``.
     command : str, optional
-        What to run to make it again; the command line of this process if left out.
+        What to run to make it again, for the record.
     **options
         As for `evaluate`.
 
@@ -69,10 +68,12 @@ def write_report(
     ValueError, OSError
         As `evaluate`, and where the file cannot be written.
     """
-    # A missing package should not cost the evaluation: ask for it first.
+    # A missing package or folder should not cost the evaluation: ask for them first.
     plotly_script()
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {Path(path).parent}")
     found = evaluate(model, source, **options)
-    text = document(model, found, command=shlex.join(sys.argv) if command is None else command)
+    text = document(model, found, command=command)
     with replacing(path) as temporary:
         temporary.write_text(text, "utf-8")
     return found
@@ -197,12 +198,14 @@ def _latent_space(model: Model, found: Evaluation, table: str) -> str:
             "Free energy of the encoded training frames, with the held-out frames over it.",
         ),
         (lambda: plots.nearest_training(one), "How far structures are from the nearest training frame."),
-        (
-            lambda: plots.thin_regions(found.undersampled),
-            "Where the training data are thin, and what was generated there.",
-        ),
     ]
-    texts = [str(found.undersampled)] + ([] if found.diagnostics is None else [str(found.diagnostics)])
+    thin, texts = (
+        found.undersampled,
+        [str(part) for part in (found.undersampled, found.diagnostics) if part is not None],
+    )
+    if thin is not None:
+        text = "Where the training data are thin, and what was generated there."
+        drawn.append((lambda: plots.thin_regions(thin), text))
     return table + _figures(drawn) + "\n".join(f"<pre>{html.escape(text)}</pre>" for text in texts)
 
 

@@ -208,7 +208,8 @@ def test_a_distance_beside_its_floor_by_hand():
     assert floor.draws.shape == floor.halves.shape == (200, 1)
     np.testing.assert_allclose(found.value, stats.wasserstein_distance(generated[:, 0], held_out[:, 0]), atol=0.04)
     np.testing.assert_allclose(found.floor, stats.wasserstein_distance(training[:, 0], held_out[:, 0]), atol=0.04)
-    np.testing.assert_allclose((found.low, found.high), np.quantile(floor.draws[:, 0], (0.025, 0.975)))
+    ends = np.quantile(floor.draws[:, 0], (0.025, 0.975)) - floor.draws[:, 0].mean() + found.floor
+    np.testing.assert_allclose((found.low, found.high), np.maximum(ends, 0))
     np.testing.assert_allclose(found.blocks, np.quantile(floor.halves[:, 0], 0.975))
     assert found.noise == max(found.high, found.blocks)
     # Drawn at random, each of them.
@@ -241,3 +242,18 @@ def test_a_distance_as_plain_data():
     assert json.loads(json.dumps(found.to_dict())) == {
         "value": 2.0, "floor": 1.0, "low": 0.5, "high": 1.5, "blocks": 3.0, "at_floor": True,
     }  # fmt: skip
+
+
+def test_the_floor_lies_inside_its_interval(rng):
+    """However small the samples: what drawing blocks adds is not in it."""
+    edges, labels = np.linspace(-4, 4, 51)[None], np.repeat(np.arange(20), 10)
+    held_out, training = rng.normal(size=(200, 1)), rng.normal(size=(300, 1))
+    for metric, squared in ((jensen_shannon, True), (wasserstein_of_counts(np.array([0.16]), False), False)):
+        floor = find_floor(counts(held_out, edges, labels), counts(training, edges)[0], metric, squared=squared)
+        (distance,) = floor.beside(np.array([0.0]))
+        assert distance.low < distance.floor < distance.high
+
+
+@pytest.mark.parametrize(("value", "times"), [(0.0, 0.0), (0.1, np.inf)])
+def test_no_noise_at_all(value, times):
+    assert Distance(value, 0.0, 0.0, 0.0, 0.0).times_noise == times

@@ -190,7 +190,9 @@ def test_beads_in_the_plane(knowing, chain):
     np.testing.assert_array_equal(found.contacts.pairs, [[0, 4], [0, 5], [1, 5]])
     expected = (np.linalg.norm(frames[:, 0] - frames[:, 4], axis=1) < found.contacts.cutoff).mean()
     np.testing.assert_allclose(found.contacts.training[0], expected, atol=1e-9)
-    assert all(distance.at_floor for _, _, distance in found.rows)
+    # Samples of one size; of so few frames none is far above the floor.
+    thirds = compare(model, Samples(frames[:198:3], frames[1:198:3], np.zeros(66, int), frames[2:198:3]))
+    assert all(distance.times_noise < 2 for _, _, distance in thirds.rows)
 
 
 @pytest.fixture(scope="module")

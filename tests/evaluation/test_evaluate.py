@@ -40,7 +40,7 @@ def assert_same(a, b, but=()):
 
 
 SECTIONS = (
-    "300 frames that training never saw, 3 latent dimensions, 100 generated structures",
+    "300 held-out frames, 3 latent dimensions, 100 generated structures",
     "reconstruction RMSD (reduced units)",
     "reconstructions within the training data (%)",
     "structures (%)",
@@ -193,11 +193,12 @@ def test_time_stamps_give_picoseconds(learned, others, peptide):
 
 
 def test_thresholds_are_passed_on(trained, later, evaluation):
-    limits = mdvae.evaluation.Thresholds(valid=1.1)
+    limits = mdvae.evaluation.Thresholds(reconstruction=0.0)
     found = mdvae.evaluate(trained, later, n_generated=100, thresholds=limits)
-    assert found.verdict.uses["generation"] == found.verdict.uses["optimization"] == "no"
-    assert any(finding.startswith("Only 100 %") for finding in found.verdict.findings)
-    assert not any(finding.startswith("Only 100 %") for finding in evaluation.verdict.findings)
+    assert set(found.verdict.uses.values()) == {"no"}
+    sentence = "Reconstructions are hardly nearer to the frames"
+    assert any(finding.startswith(sentence) for finding in found.verdict.findings)
+    assert not any(finding.startswith(sentence) for finding in evaluation.verdict.findings)
 
 
 # -- errors
@@ -206,6 +207,18 @@ def test_thresholds_are_passed_on(trained, later, evaluation):
 def test_an_untrained_model_is_refused(frames, chain):
     with pytest.raises(ValueError, match="has not been trained"):
         mdvae.evaluate(mdvae.build(frames), chain)
+
+
+@pytest.mark.parametrize("options", [{"n_generated": 5}, {"noise": True}, {"prior": "aggregate_posterior"}])
+def test_given_structures_are_not_generated(options, trained, later):
+    with pytest.raises(ValueError, match="leave them out where generated is given"):
+        mdvae.evaluate(trained, later, generated=later, **options)
+
+
+@pytest.mark.parametrize("options", [{"prior": "nope"}, {"lagtime": 0}])
+def test_wrong_options_are_refused_before_anything_is_read(options, trained):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        mdvae.evaluate(trained, "no-such-file.xtc", **options)
 
 
 @pytest.mark.parametrize("n", [0, -3])
@@ -248,7 +261,7 @@ def test_very_few_frames(n, trained, later):
     assert found.n_frames == n
     assert found.kinetics is None
     assert found.without_kinetics
-    assert str(found).startswith(f"{n} frame{'s' * (n > 1)} that training never saw")
+    assert str(found).startswith(f"{n} held-out frame{'s' * (n > 1)}, ")
 
 
 def test_one_generated_structure(trained, later):

@@ -207,3 +207,13 @@ def test_one_frame_larger_than_the_budget_is_kept():
     for _ in range(3):
         thinned.add(np.ones((1, 2, 3), np.float32), np.zeros(1, int))
     assert len(thinned.frames) == 1
+
+
+def test_one_frame_in_common_is_not_enough(knows_chain, chain, rng):
+    """A model that keeps few of its frames, and another run from the same start."""
+    data = knows_chain.data
+    few = TrainingData(data.frames[np.unique(np.linspace(0, 299, 5).astype(int))], 300, data.geometry)
+    model = dataclasses.replace(knows_chain, data=few)
+    other = np.concatenate([chain[:1], chain[:0:-1]])
+    for chunk in (20, 300):
+        assert len(left(model, other, chunk=chunk)[1]) == 300

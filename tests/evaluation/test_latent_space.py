@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mdvae.evaluation import latent_space
-from mdvae.evaluation.latent_space import look_around, nearest
+from mdvae.evaluation.latent_space import _share_seen, look_around, nearest
 from mdvae.latent import encode
 
 
@@ -151,3 +151,12 @@ def test_as_plain_data(knows_peptide, fresh, also_fresh):
     assert {name: plain[name] for name in ("copied", "seen", "mirrored", "coverage", "out_of_distribution")} == {
         name: value for name, value in dataclasses.asdict(found).items() if isinstance(value, float)
     }
+
+
+def test_what_was_seen_is_scaled_to_what_is_kept():
+    """Of a model that keeps every hundredth training frame, a hundredth of them are found."""
+    found = np.arange(5000) % 100 == 0
+    assert _share_seen(found, 0.01) == 1.0
+    assert _share_seen(found, 1.0) == 0.01
+    # A few frames are the same by chance.
+    assert _share_seen(np.arange(5000) < 2, 0.001) == 2 / 5000

@@ -36,7 +36,7 @@ def test_means_are_of_the_single_evaluations(found, models, chain):
 
 def test_prints_and_saves(found, tmp_path):
     text = str(found)
-    assert text.startswith("2 models; of each: 30 frames that training never saw, 2 latent dimensions")
+    assert text.startswith("2 models; of each: 30 held-out frames, 2 latent dimensions")
     for words in ("reconstruction", "ensemble", "structures", "± sd", "Verdicts:\n- as a coordinate: "):
         assert words in text
     found.save(tmp_path / "e.json")

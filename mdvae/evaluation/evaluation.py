@@ -1,17 +1,13 @@
 """The whole evaluation of a model on frames that it has not seen."""
 
-import csv
 import dataclasses
-import json
 import os
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mdvae._files import replacing
 from mdvae._keys import key_for
 from mdvae._types import Whole
 from mdvae.evaluation.ensemble import Ensemble, Samples, compare
@@ -21,10 +17,10 @@ from mdvae.evaluation.kinetics import Kinetics
 from mdvae.evaluation.latent_space import LatentSpace, look_around
 from mdvae.evaluation.reconstruction import Reconstructing, Reconstruction
 from mdvae.evaluation.structures import Structures, judge
-from mdvae.evaluation.tables import COLUMNS, long_table, tables
+from mdvae.evaluation.tables import COLUMNS, long_table, tables, write_numbers
 from mdvae.evaluation.verdict import Thresholds, Verdict, conclude
 from mdvae.latent.encoding import encode_chunks
-from mdvae.latent.generation import generate
+from mdvae.latent.generation import check_generation, generate
 from mdvae.latent.undersampling import Undersampled, undersampled
 from mdvae.model import Model
 from mdvae.trajectory import Conformations, to_trajectory
@@ -108,14 +104,7 @@ class Evaluation:
         ----------
         path : path
         """
-        with replacing(path) as temporary:
-            if Path(path).suffix == ".csv":
-                with temporary.open("w", newline="") as file:
-                    writer: Any = csv.DictWriter(file, COLUMNS)
-                    writer.writeheader()
-                    writer.writerows(self.rows())
-            else:
-                temporary.write_text(json.dumps(without_infinities(self.to_dict())))
+        write_numbers(path, COLUMNS, self.rows(), self.to_dict())
 
     def __str__(self) -> str:
         parts = [self.head, *map(str, tables(self))]
@@ -203,7 +192,7 @@ def evaluate(
     if generated is None:
         if n_generated is not None and n_generated < 1:
             raise ValueError(f"expected at least 1 structure to generate, got n_generated={n_generated}")
-        generate(model, 1, prior=prior, noise=noise)
+        check_generation(model, prior, noise)
     else:
         if n_generated is not None or noise or prior != "model":
             raise ValueError(
@@ -280,17 +269,3 @@ def _generated(model: Model, n: Whole, prior: str, noise: bool, seed: Whole) -> 
 def _plain(record: Any) -> dict[str, Any]:
     values = dataclasses.asdict(record).items()
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values}
-
-
-def without_infinities(plain: Any) -> Any:
-    """The same with None for what JSON has no number for.
-
-    Parameters
-    ----------
-    plain : plain data
-    """
-    if isinstance(plain, dict):
-        return {name: without_infinities(value) for name, value in plain.items()}
-    if isinstance(plain, list | tuple):
-        return [without_infinities(value) for value in plain]
-    return None if isinstance(plain, float) and not np.isfinite(plain) else plain

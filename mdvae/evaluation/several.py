@@ -1,19 +1,15 @@
 """The same evaluation of several models that were trained alike: how much a seed decides."""
 
-import csv
 import dataclasses
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mdvae._files import replacing
-from mdvae.evaluation.evaluation import Evaluation, evaluate, without_infinities
-from mdvae.evaluation.tables import Table
+from mdvae.evaluation.evaluation import Evaluation, evaluate
+from mdvae.evaluation.tables import Table, write_numbers
 from mdvae.evaluation.verdict import NAMES
 from mdvae.model import Model
 
@@ -57,14 +53,7 @@ class Evaluations:
         ----------
         path : path
         """
-        with replacing(path) as temporary:
-            if Path(path).suffix == ".csv":
-                with temporary.open("w", newline="") as file:
-                    writer: Any = csv.DictWriter(file, _COLUMNS)
-                    writer.writeheader()
-                    writer.writerows(self.rows())
-            else:
-                temporary.write_text(json.dumps(without_infinities(self.to_dict())))
+        write_numbers(path, _COLUMNS, self.rows(), self.to_dict())
 
     def __str__(self) -> str:
         first = self.each[0]

@@ -124,10 +124,7 @@ def generate(
     if n_frames < 1:
         raise ValueError(f"expected at least 1 conformation to generate, got {n_frames}")
     n_frames = int(n_frames)
-    if noise and isinstance(model.vae.likelihood, SquaredError):
-        raise ValueError("noise=True needs a likelihood that states a noise; a squared error does not")
-    if prior not in _PRIORS:
-        raise ValueError(f"prior={prior!r} is not known; expected one of {', '.join(map(repr, _PRIORS))}")
+    check_generation(model, prior, noise)
     if valid and model.data is None:
         raise ValueError("an untrained model knows no valid structures: train it, or leave out valid=True")
     key = key_for("generate", seed) if key is None else key
@@ -137,6 +134,19 @@ def generate(
     conformations = _conformations(model, draw(0, n_frames), restore, sampled=noise)
     conformations.n_drawn = n_frames
     return conformations
+
+
+def check_generation(model: Model, prior: str, noise: bool) -> None:
+    """Refuse what `generate` cannot do, before any work is done for it.
+
+    Raises
+    ------
+    ValueError
+    """
+    if noise and isinstance(model.vae.likelihood, SquaredError):
+        raise ValueError("noise=True needs a likelihood that states a noise; a squared error does not")
+    if prior not in _PRIORS:
+        raise ValueError(f"prior={prior!r} is not known; expected one of {', '.join(map(repr, _PRIORS))}")
 
 
 def _drawn(

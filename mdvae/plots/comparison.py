@@ -10,11 +10,8 @@ from mdvae._types import Whole
 from mdvae.plots.style import (
     BLUE,
     GRAY,
-    LABEL_SIZE,
     LEGEND_SIZE,
     LINE_WIDTH,
-    SPINE_WIDTH,
-    TICK_SIZE,
     VERMILION,
     Axes,
     Figure,
@@ -37,7 +34,6 @@ __all__ = [
     "HELD_OUT",
     "PER_BIN",
     "TRAINING",
-    "add_scale",
     "boxed",
     "corner_text",
     "degree_axis",
@@ -214,30 +210,6 @@ def corner_text(ax: Axes, text: str) -> None:
 def degree_axis(ax: Axes, which: str) -> None:
     """Let an axis ("x" or "y") show a whole turn, from -180 to 180 degrees, with a tick every 90."""
     ax.set(**{f"{which}lim": (-180, 180), f"{which}ticks": np.arange(-180, 181, 90)})
-
-
-def add_scale(ax: Axes, mappable: Any, label: str, width: float = 0.04, **options: Any) -> None:
-    """Put a scale of color on the right, as `add_colorbar` does, where it must be narrower or has other numbers.
-
-    Parameters
-    ----------
-    ax
-        The axes.
-    mappable
-        What is colored.
-    label
-        Of the scale, with its unit.
-    width
-        As a share of the width of the axes.
-    **options
-        As for Matplotlib's `Figure.colorbar`.
-    """
-    place = ax.inset_axes((1 + 0.75 * width, 0.0, width, 1.0))
-    bar: Any = ax.figure.colorbar(mappable, cax=place, **options)
-    bar.outline.set_linewidth(SPINE_WIDTH)
-    bar.set_label(label, fontsize=LABEL_SIZE)
-    place.minorticks_off()
-    place.tick_params(labelsize=TICK_SIZE, width=SPINE_WIDTH, length=2.5, pad=2.0)
 
 
 def boxed(ax: Axes) -> None:

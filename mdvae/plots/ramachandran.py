@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mdvae.plots.comparison import add_scale, boxed, degree_axis, written
-from mdvae.plots.style import COLORMAP, LABEL_SIZE, Axes, Figure, figure_of, label_axes, new_figure
+from mdvae.plots.comparison import boxed, degree_axis, written
+from mdvae.plots.style import COLORMAP, LABEL_SIZE, Axes, Figure, add_colorbar, figure_of, label_axes, new_figure
 
 if TYPE_CHECKING:
     from mdvae.evaluation.ensemble import Ramachandran
@@ -80,7 +80,7 @@ def ramachandran_map(
     label_axes(ax, x=_PHI, y=_PSI, title=_SAMPLES[sample])
     boxed(ax)
     if colorbar:
-        add_scale(ax, mesh, "Structures per cell (%)", format="%g", ticks=LogLocator(subs=(1, 2, 5)))
+        add_colorbar(ax, mesh, "Structures per cell (%)", format="%g", ticks=LogLocator(subs=(1, 2, 5)))
     return figure_of(ax)
 
 

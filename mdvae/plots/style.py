@@ -177,21 +177,42 @@ def legend_above(ax: Axes, n_columns: int = 3, handles: Sequence[Artist] | None 
     )
 
 
-def add_colorbar(ax: Axes, mappable: Any, label: str, *, integer: bool = False) -> None:
-    """Put a thin, labeled colorbar on the right of an axes, as high as the axes whatever its aspect."""
-    from matplotlib.ticker import MaxNLocator
+def add_colorbar(
+    ax: Axes, mappable: Any, label: str, *, integer: bool = False, width: float = 0.04, **options: Any
+) -> None:
+    """Put a thin, labeled colorbar on the right of an axes, as high as the axes whatever its aspect.
 
-    place = ax.inset_axes((1.03, 0.0, 0.04, 1.0))
-    bar: Any = ax.figure.colorbar(mappable, cax=place, label=label)
+    Parameters
+    ----------
+    ax
+        The axes.
+    mappable
+        What is colored.
+    label
+        Of the scale, with its unit.
+    integer
+        Only whole numbers.
+    width
+        As a share of the width of the axes.
+    **options
+        As for Matplotlib's `Figure.colorbar`.
+    """
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    place = ax.inset_axes((1 + 0.75 * width, 0.0, width, 1.0))
+    bar: Any = ax.figure.colorbar(mappable, cax=place, label=label, **options)
     # Points may be translucent; their scale should not be.
     bar.set_alpha(1.0)
     bar.solids.set_alpha(1.0)
     bar.outline.set_linewidth(SPINE_WIDTH)
+    place.minorticks_off()
     place.tick_params(labelsize=TICK_SIZE, width=SPINE_WIDTH, length=2.5, pad=2.0)
     place.yaxis.label.set_fontsize(LABEL_SIZE)
     if integer:
         bar.locator = MaxNLocator(integer=True)
-    bar.formatter.set_useMathText(True)
+    # Logarithmic scales write their powers by themselves.
+    if isinstance(bar.formatter, ScalarFormatter):
+        bar.formatter.set_useMathText(True)
     offset = place.yaxis.get_offset_text()
     offset.set_fontsize(TICK_SIZE)
     offset.set_horizontalalignment("left")

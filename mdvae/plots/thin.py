@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 
 from mdvae.latent import Undersampled
-from mdvae.plots.comparison import add_scale
 from mdvae.plots.style import (
     BLUE,
     COLORMAP,
     VERMILION,
     Axes,
     Figure,
+    add_colorbar,
     capitalized,
     figure_of,
     label_axes,
@@ -74,7 +74,7 @@ def _draw_cells(ax: Axes, record: Undersampled) -> None:
     options: dict[str, Any] = {"cmap": COLORMAP, "norm": LogNorm(1, most), "rasterized": True}
     mesh = ax.pcolormesh(x, y, shown.T, **options)
     ax.plot(*record.values.T, "o", color=VERMILION, ms=2, mew=0)
-    add_scale(ax, mesh, "Frames per cell")
+    add_colorbar(ax, mesh, "Frames per cell")
     label_axes(ax, x=_name(record.axes[0]), y=_name(record.axes[1]))
 
 

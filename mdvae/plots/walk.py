@@ -7,7 +7,6 @@ from jaxtyping import Float
 
 from mdvae._types import Whole
 from mdvae.plots.beads import draw_beads, typical_bond
-from mdvae.plots.comparison import add_scale
 from mdvae.plots.density import coordinate_name
 from mdvae.plots.projection import principal_view, project
 from mdvae.plots.style import (
@@ -15,6 +14,7 @@ from mdvae.plots.style import (
     LEGEND_SIZE,
     Axes,
     Figure,
+    add_colorbar,
     figure_of,
     label_axes,
     new_figure,
@@ -82,7 +82,7 @@ def latent_walk(
     ax.set_xticks(pitch * np.arange(len(points)), [f"{value:.2f}".replace("-", "−") for value in points[:, int(dim)]])
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
-    add_scale(ax, scale, "Atom index", width=0.012, ticks=MaxNLocator(5, integer=True))
+    add_colorbar(ax, scale, "Atom index", width=0.012, ticks=MaxNLocator(5, integer=True))
     return figure_of(ax)
 
 

@@ -7,7 +7,18 @@ if TYPE_CHECKING:
     from mdvae import augmentation, observables, plots, toys, vae
     from mdvae.evaluation import Evaluation, Evaluations, Thresholds, evaluate, evaluate_ensemble, log_likelihood
     from mdvae.history import History
-    from mdvae.latent import Minimum, Undersampled, decode, encode, generate, minimize, reconstruct, undersampled
+    from mdvae.latent import (
+        CollectiveVariable,
+        Minimum,
+        Undersampled,
+        collective_variable,
+        decode,
+        encode,
+        generate,
+        minimize,
+        reconstruct,
+        undersampled,
+    )
     from mdvae.model import Model, build
     from mdvae.pipeline import fit, read_latents, write_latents
     from mdvae.report import write_report
@@ -39,8 +50,10 @@ _HOMES = {
     "evaluate_ensemble": "evaluation",
     "log_likelihood": "evaluation",
     "History": "history",
+    "CollectiveVariable": "latent",
     "Minimum": "latent",
     "Undersampled": "latent",
+    "collective_variable": "latent",
     "decode": "latent",
     "encode": "latent",
     "generate": "latent",
@@ -73,6 +86,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CollectiveVariable",
     "Evaluation",
     "Evaluations",
     "Frames",
@@ -87,6 +101,7 @@ __all__ = [
     "Undersampled",
     "augmentation",
     "build",
+    "collective_variable",
     "decode",
     "encode",
     "evaluate",

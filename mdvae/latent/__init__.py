@@ -1,17 +1,21 @@
 """Using a trained model."""
 
+from mdvae.latent.collective import CollectiveVariable, collective_variable, in_double
 from mdvae.latent.encoding import encode, encode_chunks
 from mdvae.latent.generation import decode, generate, reconstruct
 from mdvae.latent.search import Minimum, minimize
 from mdvae.latent.undersampling import Undersampled, undersampled
 
 __all__ = [
+    "CollectiveVariable",
     "Minimum",
     "Undersampled",
+    "collective_variable",
     "decode",
     "encode",
     "encode_chunks",
     "generate",
+    "in_double",
     "minimize",
     "reconstruct",
     "undersampled",

@@ -1,0 +1,81 @@
+import jax
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+import mdvae
+from mdvae.latent import in_double
+
+KINDS = {
+    "superposed": {"alignment": "superposition"},
+    "principal": {"alignment": "principal"},
+    "internal": {"alignment": "superposition", "representation": "internal"},
+    "tanh": {"alignment": "superposition", "activation": "tanh"},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request, hexane):
+    options = dict(KINDS[request.param])
+    frames = mdvae.read(hexane[0], alignment=options.pop("alignment"))
+    return mdvae.build(frames, latent_dim=2, hidden=(16, 16), seed=0, **options)
+
+
+@pytest.fixture(scope="module")
+def double(model):
+    return in_double(mdvae.collective_variable(model))
+
+
+def test_it_is_what_encode_gives(model, hexane):
+    cv = jax.jit(jax.vmap(mdvae.collective_variable(model)))
+    np.testing.assert_allclose(cv(hexane[0][:20]), mdvae.encode(model, hexane[0][:20]), rtol=1e-5, atol=1e-5)
+
+
+def test_derivatives_are_those_of_finite_differences(double, hexane):
+    step = 1e-5
+    for frame in hexane[0][:5].astype(float):
+        _, jacobian = double(frame)
+        slopes = np.empty_like(jacobian)
+        for index in np.ndindex(frame.shape):
+            forth, back = frame.copy(), frame.copy()
+            forth[index] += step
+            back[index] -= step
+            slopes[(slice(None), *index)] = (double(forth)[0] - double(back)[0]) / (2 * step)
+        assert np.abs(jacobian - slopes).max() <= 1e-6 * np.abs(jacobian).max()
+
+
+def test_moving_and_turning_change_nothing(double, hexane, rng):
+    for frame in hexane[0][:5].astype(float):
+        z, jacobian = double(frame)
+        turn = Rotation.random(random_state=rng).as_matrix()
+        moved_z, moved_jacobian = double(frame @ turn.T + rng.normal(size=3))
+        np.testing.assert_allclose(moved_z, z, atol=1e-9)
+        np.testing.assert_allclose(moved_jacobian, jacobian @ turn.T, atol=1e-8)
+        np.testing.assert_allclose(jacobian.sum(axis=1), 0, atol=1e-9)
+        np.testing.assert_allclose(np.cross(frame, jacobian).sum(axis=1), 0, atol=1e-9)
+
+
+def test_it_computes_in_the_precision_of_the_host_only_where_asked(double, hexane):
+    z, jacobian = double(hexane[0][0])
+    assert z.dtype == jacobian.dtype == np.float64
+    assert jax.numpy.zeros(()).dtype == jax.dtypes.canonicalize_dtype(float)
+
+
+def test_it_calls_no_lapack(model, hexane):
+    cv = mdvae.collective_variable(model)
+    program = jax.jit(cv.value_and_jacobian).lower(hexane[0][0]).as_text()
+    assert "custom_call" not in program
+    assert "lapack" not in program
+
+
+def test_another_number_of_atoms_is_refused(model, hexane):
+    with pytest.raises(ValueError, match="a function of 6 atoms, got 5"):
+        mdvae.collective_variable(model)(hexane[0][0, :5])
+
+
+def test_a_plane_has_one_too(frames, chain):
+    cv = mdvae.collective_variable(mdvae.build(frames, latent_dim=1, seed=0))
+    z, jacobian = cv.value_and_jacobian(chain[0])
+    assert z.shape == (1,)
+    assert jacobian.shape == (1, 6, 2)
+    assert np.isfinite(jacobian).all()

@@ -89,7 +89,7 @@ class Evaluation:
         for name in ("verdict", "reconstruction", "ensemble", "structures", "latent_space"):
             plain[name] = getattr(self, name).to_dict()
         plain["undersampled"] = None if self.undersampled is None else self.undersampled.to_dict()
-        plain["kinetics"] = self.without_kinetics if self.kinetics is None else _plain(self.kinetics)
+        plain["kinetics"] = self.without_kinetics if self.kinetics is None else self.kinetics.to_dict()
         plain["diagnostics"] = None if self.diagnostics is None else self.diagnostics.to_dict()
         return plain
 
@@ -264,8 +264,3 @@ def _generated(model: Model, n: Whole, prior: str, noise: bool, seed: Whole) -> 
             made = generate(model, n, prior=prior, restore=restore, noise=noise, seed=seed)
             found[name] = np.asarray(made.xyz)[..., :dim]
     return found
-
-
-def _plain(record: Any) -> dict[str, Any]:
-    values = dataclasses.asdict(record).items()
-    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values}

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -68,8 +68,8 @@ class Kinetics:
         0 at the low end where the eigenvalue may be 0, and infinite at the high end where it may be 1.
     lagtime : int
         Of the scores, in frames.
-    scores, errors : (n_methods,)
-        VAMP-2 score on frames that nothing was fitted to, mean over folds, and its standard error.
+    fold_scores : (n_methods, n_folds)
+        VAMP-2 score of each fold, which nothing was fitted to.
     latent_jumps : int
         Steps of the latent trajectory that are out of proportion.
     alignment_jumps : int
@@ -85,10 +85,36 @@ class Kinetics:
     low: Float[np.ndarray, "n_methods n_lags n_timescales"]
     high: Float[np.ndarray, "n_methods n_lags n_timescales"]
     lagtime: int
-    scores: Float[np.ndarray, " n_methods"]
-    errors: Float[np.ndarray, " n_methods"]
+    fold_scores: Float[np.ndarray, "n_methods n_folds"]
     latent_jumps: int
     alignment_jumps: int
+
+    @property
+    def scores(self) -> Float[np.ndarray, " n_methods"]:
+        """VAMP-2 score of each method, mean over folds."""
+        return self.fold_scores.mean(axis=1)
+
+    @property
+    def errors(self) -> Float[np.ndarray, " n_methods"]:
+        """Standard errors of the scores."""
+        return _standard_error(self.fold_scores)
+
+    @property
+    def beyond(self) -> tuple[Float[np.ndarray, " n_methods"], Float[np.ndarray, " n_methods"]]:
+        """How much each method scores above the latent coordinates, and half the width of its central 95 %.
+
+        Fold by fold, since folds differ from one another by more than methods do; by Student's distribution of so few.
+        Folds share what TICA and PCA are fitted to, which the interval does not know.
+        """
+        apart = self.fold_scores - self.fold_scores[:1]
+        return apart.mean(axis=1), stdtrit(apart.shape[1] - 1, 0.975) * _standard_error(apart)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists."""
+        more, half = self.beyond
+        found = dataclasses.asdict(self) | {"scores": self.scores, "errors": self.errors}
+        found |= {"beyond_latent": more, "beyond_latent_half_width": half}
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found.items()}
 
 
 class _Piece(NamedTuple):
@@ -167,7 +193,6 @@ def kinetics(
         if lagtime is None:
             return None
         raise ValueError(_too_few(lengths, lag, latent_dim))
-    scores, errors = _cross_validated(latents, features, lag)
     lags = _lags(lengths, lag, latent_dim)
     spans = [latents, *_fitted(features, lag, latent_dim)]
     found = np.stack([_implied_timescales(span, lags, seed) for span in spans], axis=1)
@@ -182,8 +207,7 @@ def kinetics(
         low=low,
         high=high,
         lagtime=lag,
-        scores=scores,
-        errors=errors,
+        fold_scores=_cross_validated(latents, features, lag),
         latent_jumps=latent_jumps,
         alignment_jumps=alignment_jumps,
     )
@@ -482,10 +506,8 @@ def _fitted(features: Series, lag: int, n: int) -> tuple[list[np.ndarray], list[
 # -- results
 
 
-def _cross_validated(
-    latents: Latents, features: Series, lag: int
-) -> tuple[Float[np.ndarray, " n_methods"], Float[np.ndarray, " n_methods"]]:
-    """Score all three on each fold, TICA and PCA being fitted on the others: mean and standard error."""
+def _cross_validated(latents: Latents, features: Series, lag: int) -> Float[np.ndarray, "n_methods n_folds"]:
+    """Score all three on each fold, TICA and PCA being fitted on the others."""
     folds, n = _folds([len(z) for z in latents], lag), latents[0].shape[1]
     of_latents = _moments(latents, folds, lag, inside=True)
     pairs = _moments(features, folds, lag, inside=True)
@@ -496,7 +518,11 @@ def _cross_validated(
         tica, pca = _tica(pairs[others].sum(axis=0), n), _pca(frames[others].sum(axis=0), n)
         held_out = of_latents[k], _along(pairs[k], tica), _along(pairs[k], pca)
         scores[:, k] = [_vamp2(moments) for moments in held_out]
-    return scores.mean(axis=1), scores.std(axis=1, ddof=1) / np.sqrt(_FOLDS)
+    return scores
+
+
+def _standard_error(values: Float[np.ndarray, "n n_folds"]) -> Float[np.ndarray, " n"]:
+    return values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
 
 
 def _implied_timescales(series: Series, lags: Sequence[int], seed: Whole) -> Float[np.ndarray, "3 n_lags d"]:

@@ -165,14 +165,19 @@ def _latent_space(found: LatentSpace) -> Table:
 
 def _kinetics(found: Kinetics) -> Table:
     at = int(np.flatnonzero(found.lags == found.lagtime)[0])
-    rows = []
+    rows, (beyond, half) = [], found.beyond
     for i, name in enumerate(found.methods):
         time, low, high = (f"{x[i, at, 0]:.3g}" for x in (found.timescales, found.low, found.high))
         text = "none" if np.isnan(found.timescales[i, at, 0]) else f"{time} ({low}–{high})"
-        rows.append((name, f"{found.scores[i]:.3f} ± {found.errors[i]:.3f}", text))
-    note = f"jumps of the latent trajectory: {found.latent_jumps}, made by the alignment: {found.alignment_jumps}"
+        more = "" if i == 0 else f"{beyond[i]:+.3f} ± {half[i]:.3f}"
+        rows.append((name, f"{found.scores[i]:.3f} ± {found.errors[i]:.3f}", more, text))
+    notes = (
+        "VAMP-2: mean over folds, standard error; beyond latent: fold by fold, central 95 %; timescale: central 95 %",
+        f"jumps of the latent trajectory: {found.latent_jumps}, made by the alignment: {found.alignment_jumps}",
+    )
     heading = f"kinetics at a lag of {found.lagtime} frame{'s' * (found.lagtime != 1)}"
-    return Table(heading, ("VAMP-2", f"slowest timescale ({found.unit})"), tuple(rows), (note,))
+    columns = ("VAMP-2", "beyond latent", f"slowest timescale ({found.unit})")
+    return Table(heading, columns, tuple(rows), notes)
 
 
 def scale_of(unit: str) -> tuple[float, str]:
@@ -220,9 +225,13 @@ def _rows(found: "Evaluation") -> Iterator[tuple[Any, ...]]:
 
 
 def _kinetic_rows(found: Kinetics) -> Iterator[tuple[Any, ...]]:
+    beyond, half = found.beyond
     for i, name in enumerate(found.methods):
         score, error = float(found.scores[i]), float(found.errors[i])
         yield "kinetics", f"VAMP-2 at {found.lagtime} frames", name, score, "", "", score - error, score + error
+        if i:
+            more, ends = float(beyond[i]), (float(beyond[i] - half[i]), float(beyond[i] + half[i]))
+            yield "kinetics", f"VAMP-2 at {found.lagtime} frames, beyond latent", name, more, "", "", *ends
         for k, lag in enumerate(found.lags.tolist()):
             for j, time in enumerate(found.timescales[i, k].tolist()):
                 ends = float(found.low[i, k, j]), float(found.high[i, k, j])

@@ -20,6 +20,8 @@ _MARGIN = 0.05
 _BACKBONE = {"trans": "a cis peptide bond", "ramachandran": "a φ/ψ where no training frame is near"}
 _MEANS = ": a decoder gives means, which spread less than atoms that shake. Where that matters, fit_noise and noise."
 _YES, _CARE, _NO = "yes", "with care", "no"
+# A VAMP-2 score that is larger by no more than this is none that anybody would notice.
+_NO_DIFFERENCE = 0.01
 # Quantities that say which conformation it is; the others say how stiff parts spread about their means.
 _STIFF = ("bond", "angle")
 
@@ -252,23 +254,23 @@ def _about_coordinate(
 def _about_kinetics(found: _Judgement, kinetics: Kinetics | None) -> None:
     if kinetics is None:
         return
-    scores = dict(zip(kinetics.methods, zip(kinetics.scores, kinetics.errors, strict=True), strict=True))
-    ours, error = scores["latent"]
+    beyond, half = kinetics.beyond
+    ours, error = kinetics.scores[0], kinetics.errors[0]
     better = [
-        f"{name} {score:.2f} ± {other:.2f}"
-        for name, (score, other) in scores.items()
-        if score > ours + 2 * np.hypot(error, other)
+        f"{name} by {beyond[i]:.2f} ± {half[i]:.2f}"
+        for i, name in enumerate(kinetics.methods)
+        if beyond[i] > max(half[i], _NO_DIFFERENCE)
     ]
     if better:
         found.say(
-            f"Coordinates as simple keep more of the slow motions (VAMP-2: {', '.join(better)}; latent {ours:.2f} ± "
-            f"{error:.2f}): for kinetics take those.",
+            f"Coordinates as simple keep more of the slow motions (VAMP-2 {ours:.2f}; {', '.join(better)} more, fold by "
+            "fold): for kinetics take those.",
             care=("coordinate",),
         )
     else:
         found.say(
             f"As far as can be told slow motions are kept as well as by TICA and PCA of the same size (VAMP-2 "
-            f"{ours:.2f} ± {error:.2f})."
+            f"{ours:.2f} ± {error:.2f}; {', '.join(_against(kinetics))} more, fold by fold)."
         )
     if kinetics.alignment_jumps:
         found.say(
@@ -276,6 +278,12 @@ def _about_kinetics(found: _Judgement, kinetics: Kinetics | None) -> None:
             "Try another one.",
             care=("coordinate",),
         )
+
+
+def _against(kinetics: Kinetics) -> list[str]:
+    """How much more the others keep."""
+    rows = zip(kinetics.methods, *kinetics.beyond, strict=True)
+    return [f"{name} {more:.2f} ± {half:.2f}" for name, more, half in rows if name != "latent"]
 
 
 def _about_structures(found: _Judgement, structures: Structures, latent_space: LatentSpace, limits: Thresholds) -> None:

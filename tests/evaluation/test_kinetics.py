@@ -4,6 +4,7 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy.signal import lfilter
+from scipy.stats import ttest_1samp
 
 from mdvae.evaluation.kinetics import default_lagtime, in_time_order, kinetics, latent_jumps
 
@@ -87,6 +88,12 @@ def test_scores_agree_with_deeptime_fold_by_fold():
         scores.append([deeptime_vamp2(span, lag) for span in spans])
     np.testing.assert_allclose(found.scores, np.mean(scores, axis=0), rtol=1e-8)
     np.testing.assert_allclose(found.errors, np.std(scores, axis=0, ddof=1) / np.sqrt(5), rtol=1e-6)
+    apart = np.array(scores) - np.array(scores)[:, :1]
+    more, half = found.beyond
+    np.testing.assert_allclose(more, apart.mean(axis=0), atol=1e-8)
+    for i in (1, 2):
+        interval = ttest_1samp(apart[:, i], 0.0).confidence_interval(0.95)
+        np.testing.assert_allclose([more[i] - half[i], more[i] + half[i]], interval, rtol=1e-6)
 
 
 # -- a known spectrum

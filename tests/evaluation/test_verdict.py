@@ -311,17 +311,24 @@ def test_no_more_is_asked_than_of_the_simulation(concluding, passing):
 
 
 def test_kinetics_that_simple_coordinates_keep_better(concluding, passing):
-    def scores(latent, tica, pca, jumps=0):
-        kinetics = dataclasses.replace(
-            passing.kinetics, scores=np.array([latent, tica, pca]), errors=np.full(3, 0.1), alignment_jumps=jumps
-        )
+    # Folds differ by more than methods do, which of one fold are as far apart as of the next.
+    folds = np.array([-0.4, -0.2, 0.0, 0.2, 0.4])
+
+    def scores(latent, tica, pca, jumps=0, apart=0.0):
+        fold_scores = np.stack([latent + folds, tica + (1 + apart) * folds, pca + folds])
+        kinetics = dataclasses.replace(passing.kinetics, fold_scores=fold_scores, alignment_jumps=jumps)
         return concluding(kinetics=kinetics)
 
-    assert scores(2.0, 2.2, 1.8).uses["coordinate"] == "yes"
-    worse = scores(2.0, 2.3, 1.8)
+    # Student's quantile for five, 2.776, times the standard error of the differences, 0.5 * 0.316 / sqrt(5).
+    half = 2.776 * 0.5 * 0.3162 / np.sqrt(5)
+    assert scores(2.0, 2.0 + 0.99 * half, 1.8, apart=0.5).uses["coordinate"] == "yes"
+    assert scores(2.0, 2.0 + 1.01 * half, 1.8, apart=0.5).uses["coordinate"] == "with care"
+    # Nobody would notice a score that is larger by 0.005.
+    assert scores(2.0, 2.005, 1.8).uses["coordinate"] == "yes"
+    worse = scores(2.0, 2.1, 1.8)
     assert worse.uses == {"coordinate": "with care", "generation": "yes", "optimization": "yes"}
     (text,) = [text for text in worse.findings if "VAMP-2" in text]
-    assert "TICA 2.30" in text
+    assert "TICA by 0.10 ± 0.00 more" in text
     assert "PCA" not in text
     jumping = scores(2.0, 1.8, 1.8, jumps=3)
     assert jumping.uses["coordinate"] == "with care"

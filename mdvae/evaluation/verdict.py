@@ -263,8 +263,8 @@ def _about_kinetics(found: _Judgement, kinetics: Kinetics | None) -> None:
     ]
     if better:
         found.say(
-            f"Coordinates as simple keep more of the slow motions (VAMP-2 {ours:.2f}; {', '.join(better)} more, fold by "
-            "fold): for kinetics take those.",
+            f"Coordinates as simple keep more of the slow motions (VAMP-2 {ours:.2f}; {', '.join(better)} more, "
+            "fold by fold): for kinetics take those.",
             care=("coordinate",),
         )
     else:

@@ -23,7 +23,7 @@ _OPTIONS = (
     "activation", "likelihood", "width", "rank", "beta", "epochs", "batch_size", "learning_rate", "patience",
     "n_starts", "n_steps", "method", "restore", "strain_weight", "prior", "posterior",
     "n_components", "n_cycles", "free_bits", "importance_samples", "augment", "n_samples",
-    "n_devices", "n_models", "cache", "n_generated", "lagtime",
+    "n_devices", "n_models", "cache", "n_generated", "lagtime", "n_bins", "fewest",
 )  # fmt: skip
 # What shells expect of a program that SIGINT has ended.
 _INTERRUPTED = 130
@@ -220,7 +220,10 @@ def fit(
         list[str] | None,
         typer.Option(help="mirror, reversal, rotation=DEGREES, noise=LENGTH: changes of training frames; repeat it."),
     ] = None,
-    validation_fraction: Annotated[float, typer.Option(help="Share of frames held out, in blocks of time.")] = 0.1,
+    validation_fraction: Annotated[
+        float,
+        typer.Option(help="Share of frames held out: whole trajectories where there are many, else blocks of time."),
+    ] = 0.1,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.")] = None,
     n_devices: Annotated[int, typer.Option(help="Accelerators of this machine that share each batch.")] = 1,
     n_models: Annotated[int, typer.Option(help="Train so many, with successive seeds, and keep the best.")] = 1,
@@ -401,6 +404,43 @@ def generate(
     if valid:
         _say(quiet, f"{trajectory.n_frames} valid of {trajectory.n_drawn} drawn")
     _save_conformations(mdvae, trained, trajectory, output, quiet)
+
+
+@_verb
+def undersampled(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory to write; the ending says the format.")],
+    source: Annotated[
+        list[Path] | None, typer.Option(help="The data, if not the training frames that the model keeps.")
+    ] = None,
+    top: Top = None,
+    observable: Annotated[
+        str | None, typer.Option(help="Divide its range in place of the latent plane: see 'mdvae minimize'.")
+    ] = None,
+    n_bins: Annotated[int, typer.Option(help="Cells along each axis.")] = 20,
+    fewest: Annotated[int, typer.Option(help="Cells with fewer frames are thin.")] = 10,
+    n_frames: Annotated[int, typer.Option("-n", "--n-frames", help="How many conformations.")] = 100,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Find where the data are thin, and write valid conformations from there.
+
+    mdvae undersampled run.mdvae -o thin.xtc
+    """
+    _check_output(output, [model, *(source or [])])
+    mdvae = _engine()
+    mdvae.trajectory.check_output(output)
+
+    trained = mdvae.load(model)
+    chosen = None if observable is None else mdvae.observables.by_name(observable, masses=trained.system.masses)
+    sizes = {"n_bins": n_bins, "fewest": fewest, "n_frames": n_frames}
+    with mdvae.pipeline.working(not quiet, "looking where the data are thin"):
+        reading = {} if top is None else {"top": top}
+        found = mdvae.undersampled(trained, source, observable=chosen, **sizes, seed=seed, **reading)
+    _say(quiet, str(found))
+    if not found.trajectory.n_frames:
+        raise ValueError(f"no conformation was found there, so {output} was not written")
+    mdvae.save_trajectory(found.trajectory, output, unit=trained.system.unit)
 
 
 @_verb

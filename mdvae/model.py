@@ -163,7 +163,7 @@ def _history_lines(history: History, settings: dict, unit: str) -> list[str]:
     augmented = "".join(f", {word}" for word in settings.get("augment", ()))
     strain = f" + {weight} x strain {best['validation_penalty']:.3f}" if weight else ""
     return [
-        f"training    {history.n_training} frames, {history.n_validation} held out in blocks of time; "
+        f"training    {history.n_training} frames, {history.n_validation} held out; "
         f"beta {settings.get('beta')}, seed {settings.get('seed')}{augmented}",
         f"            {history.n_epochs} epochs in {history.seconds:.0f} s: {history.stopped}",
         *_ensemble_lines(settings.get("ensemble", [])),

@@ -129,6 +129,25 @@ def test_internal_coordinates(run, files):
     assert run("generate", "run.mdvae", "-n", "3", "-o", "new.pdb", "--no-restore", "--quiet") == (0, "", "")
 
 
+def test_undersampled_writes_what_it_found(run, files, tmp_path):
+    sizes = ("--n-bins", "8", "--fewest", "5", "-n", "6")
+    code, out, err = run("undersampled", files / "chain.mdvae", "-o", "thin.dcd", *sizes)
+    assert (code, err) == (0, "")
+    assert "hold fewer than 5 of" in out
+    assert "generated    6 of 6 conformations" in out
+    found = mdvae.undersampled(mdvae.load(files / "chain.mdvae"), n_bins=8, fewest=5, n_frames=6)
+    written = md.load(tmp_path / "thin.dcd", top=found.trajectory.topology)
+    np.testing.assert_allclose(written.xyz, found.trajectory.xyz, atol=1e-5)
+
+
+def test_undersampled_in_an_observable_of_other_data(run, files, tmp_path):
+    command = ("undersampled", files / "chain.mdvae", "-o", "thin.pdb", "--source", files / "chain.npy")
+    code, out, err = run(*command, "--observable", "radius_of_gyration", "-n", "3", "--n-bins", "10")
+    assert (code, err) == (0, "")
+    assert "bins of radius_of_gyration" in out
+    assert (tmp_path / "thin.pdb").exists()
+
+
 def test_minimize_writes_the_answer(run, files, tmp_path):
     options = ("--observable", "end_to_end_distance", "--n-starts", "4", "--n-steps", "20")
     code, out, err = run("minimize", files / "chain.mdvae", "-o", "ends.pdb", *options)
@@ -196,7 +215,10 @@ def test_quiet_says_nothing(run, files):
     assert run("fit", files / "chain.npy", "-o", "b.mdvae", *FIT, "--quiet") == (0, "", "")
 
 
-VERBS = ("demo", "fit", "encode", "decode", "reconstruct", "generate", "minimize", "evaluate", "report", "info")
+VERBS = (
+    "demo", "fit", "encode", "decode", "reconstruct", "generate", "minimize", "undersampled", "evaluate", "report",
+    "info",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -254,6 +276,10 @@ MISTAKES = {
     ),
     "not a model": (("info", "{files}/chain.pdb"), "is not an mdvae model"),
     "format": (("generate", "{files}/chain.mdvae", "-o", "new.doc"), "cannot be written; expected one of"),
+    "top of no source": (
+        ("undersampled", "{files}/chain.mdvae", "-o", "c.pdb", "--top", "a.pdb"),
+        "give one, or leave",
+    ),
     "observable": (("minimize", "{files}/chain.mdvae", "--observable", "rg", "-o", "c.pdb"), "Expected one of the obs"),
     "empty file": (("fit", "{files}/empty.xtc", *TOP, *OUT), "empty.xtc is empty (0 bytes)"),
     "truncated file": (("fit", "{files}/cut.xtc", *TOP, *OUT), "cut off in the middle of a frame, after 200 whole"),

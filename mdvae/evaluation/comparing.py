@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-# Blocks of time that held-out frames are cut into, the most of them, and how often they are drawn anew.
-_BLOCKS, _MOST_BLOCKS, _DRAWS = 20, 200, 200
+# How often blocks of time are drawn anew.
+_DRAWS = 200
 # Frames that a function is summed over at a time.
 _TOGETHER = 100
 # Of the distribution by chance.
@@ -159,28 +159,6 @@ def drawn_anew(sums: Sums, rng: np.random.Generator) -> list[Sums]:
     return [(row @ flat).reshape(sums.shape[1:]) for row in weights]
 
 
-def block_labels(run: Int[np.ndarray, " n_frames"]) -> Int[np.ndarray, " n_frames"]:
-    """Which block of time each frame is in: about 20 in all, none across a border; each run is one if there are more.
-
-    Of more than 200 runs neighbors share a block, so that sums over blocks need little memory.
-
-    Parameters
-    ----------
-    run : (n_frames,)
-        Which uninterrupted run each frame is of, ascending.
-    """
-    lengths = np.unique(run, return_counts=True)[1]
-    if len(lengths) > _MOST_BLOCKS:
-        return np.repeat(np.arange(len(lengths)) * _MOST_BLOCKS // len(lengths), lengths)
-    labels, first, n_frames = np.zeros(len(run), np.int64), 0, len(run)
-    for length in lengths.tolist():
-        n_parts = min(length, max(1, round(_BLOCKS * length / n_frames)))
-        before = labels[first - 1] + 1 if first else 0
-        labels[first : first + length] = before + np.arange(length) * n_parts // length
-        first += length
-    return labels
-
-
 def summed(
     function: Callable[[np.ndarray], np.ndarray],
     frames: Float[np.ndarray, "n_frames ..."],
@@ -268,7 +246,8 @@ def wasserstein_of_counts(
 
     def metric(a: Float[np.ndarray, "n n_bins"], b: Float[np.ndarray, "n n_bins"]) -> Float[np.ndarray, " n"]:
         p, q = a / a.sum(axis=-1, keepdims=True), b / b.sum(axis=-1, keepdims=True)
-        apart = np.cumsum(p - q, axis=-1)
+        # There is no outside of a circle.
+        apart = np.cumsum((p - q)[..., 1:-1] if circular else p - q, axis=-1)
         if circular:
             # What may flow all around: the median makes the rest the smallest (doi:10.1007/s10851-011-0284-0).
             apart = apart - np.median(apart, axis=-1, keepdims=True)

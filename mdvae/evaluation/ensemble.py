@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import pearsonr
 
+from mdvae._blocks import block_labels, statistical_inefficiency
 from mdvae.evaluation.comparing import (
     Distance,
-    block_labels,
     counts,
     drawn_anew,
     find_floor,
@@ -20,6 +20,8 @@ from mdvae.evaluation.comparing import (
     wasserstein_of_counts,
 )
 from mdvae.evaluation.quantities import CIRCULAR, Quantities, torsions
+from mdvae.evaluation.reconstruction import principal_directions
+from mdvae.latent.encoding import encode_posed
 from mdvae.local_geometry import distances
 from mdvae.model import Model
 from mdvae.trajectory import alpha_carbons, atom_names
@@ -27,11 +29,16 @@ from mdvae.trajectory import alpha_carbons, atom_names
 # Each set has a size of its own.
 Coordinates = Float[np.ndarray, "_ n_atoms dim"]
 
+# Quantities that say how stiff parts spread about their means; the others say which conformation it is.
+STIFF = ("bond", "angle")
 # Bins of a histogram that is shown and whose divergence is taken; of one that a distance is summed over; of a map.
 _BINS, _FINE_BINS, _MAP_BINS = 50, 400, 50
 _CIRCLE = (-180.0, 180.0)
-# More atoms than this are represented by one of each residue in the map of contacts.
+# More atoms than this are represented by some of them in the map of contacts.
 _MOST_SITES = 200
+# Principal components of the frames that say, with the latent coordinates, how long these remember one another; and
+# frames that the components are taken of.
+_SLOW, _OF_COMPONENTS = 3, 2000
 # Structures that contacts are counted in.
 _MOST_FOR_CONTACTS = 2000
 # Heavy atoms, and Cα, of residues that touch, nm; in units of a bond where there are no nm.
@@ -160,7 +167,7 @@ class Contacts:
         Of the cutoff.
     cutoff : float
     names : tuple of str
-        Of the sites of the map: all atoms, or one of each residue where there are more than 200 atoms.
+        Of the sites of the map: all atoms, or, where these are more than 200, up to 200 evenly spaced Cα, or atoms.
     pairs : (n_pairs, 2)
         Indices into `names`.
     generated, held_out, training : (n_pairs,)
@@ -187,6 +194,9 @@ class Ensemble:
     ----------
     n_generated, n_held_out, n_training : int
         Structures that were compared.
+    memory : float
+        Held-out frames for one that is independent, by the slowest of the latent coordinates and of the first principal
+        components.
     families : tuple of Family
     marginals : tuple of Marginal
         At most 100 of each family.
@@ -200,11 +210,28 @@ class Ensemble:
     n_generated: int
     n_held_out: int
     n_training: int
+    memory: float
     families: tuple[Family, ...]
     marginals: tuple[Marginal, ...]
     maps: tuple[Ramachandran, ...]
     fluctuations: Fluctuations
     contacts: Contacts | None
+
+    @property
+    def n_independent(self) -> float:
+        """Held-out frames that are independent of one another."""
+        return self.n_held_out / self.memory
+
+    @property
+    def resolution(self) -> float:
+        """Populations of conformations that differ by more than this are above the noise floor.
+
+        A share of all structures. Where the Jensen-Shannon divergence of two distributions is D bits, no set of bins
+        has populations that differ by more than sqrt(2 ln(2) D), which is Pinsker's inequality for either's distance
+        from their mean (doi:10.1109/18.61115). Of the family of torsions or distances with the largest noise.
+        """
+        noise = [one.divergence.noise for one in self.families if one.name not in STIFF]
+        return float(min(1.0, np.sqrt(2 * np.log(2) * max(noise, default=0.0))))
 
     @property
     def rows(self) -> "list[tuple[str, str, Distance]]":
@@ -223,6 +250,8 @@ class Ensemble:
             "n_generated": self.n_generated,
             "n_held_out": self.n_held_out,
             "n_training": self.n_training,
+            "n_independent": self.n_independent,
+            "resolution": self.resolution,
             "rmsf_correlation": self.fluctuations.correlation,
             "rmsf_correlation_floor": self.fluctuations.correlation_floor,
             "rows": {name: {"unit": unit} | distance.to_dict() for name, unit, distance in self.rows},
@@ -277,7 +306,8 @@ def compare(model: Model, samples: Samples, seed: int = 0) -> Ensemble:
     """
     assert model.data is not None
     quantities = Quantities.of(model.system, model.data.geometry)
-    labels = block_labels(samples.run)
+    memory = _memory(model, samples)
+    labels = block_labels(samples.run, memory)
     measured, families, marginals = samples.of(quantities.measured), [], []
     for name, columns in quantities.families.items():
         family, members = _compare_family(
@@ -289,12 +319,22 @@ def compare(model: Model, samples: Samples, seed: int = 0) -> Ensemble:
         len(samples.generated),
         len(samples.held_out),
         len(samples.training),
+        memory,
         tuple(families),
         tuple(marginals),
         tuple(_compare_maps(quantities, samples, labels, seed)),
         _compare_fluctuations(model, samples, labels, seed),
-        _compare_contacts(model, samples, seed),
+        _compare_contacts(model, samples, memory, seed),
     )
+
+
+def _memory(model: Model, samples: Samples) -> float:
+    """Held-out frames for one that is independent."""
+    frames = samples.held_out.reshape(len(samples.held_out), -1)
+    mean, axes = principal_directions(frames[:: -(-len(frames) // _OF_COMPONENTS)], _SLOW)
+    slow = np.hstack([encode_posed(model, samples.held_out), (frames - mean) @ axes])
+    borders = np.flatnonzero(np.diff(samples.run)) + 1
+    return statistical_inefficiency(np.split(slow, borders))
 
 
 def _compare_family(
@@ -406,7 +446,7 @@ def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> floa
     return float(np.asarray(pearsonr(a, b))[0])
 
 
-def _compare_contacts(model: Model, samples: Samples, seed: int) -> Contacts | None:
+def _compare_contacts(model: Model, samples: Samples, memory: float, seed: int) -> Contacts | None:
     assert model.data is not None
     geometry, n_atoms = model.data.geometry, model.system.n_atoms
     sites = _sites(model)
@@ -430,7 +470,8 @@ def _compare_contacts(model: Model, samples: Samples, seed: int) -> Contacts | N
     few = Samples(
         samples.generated[rows[0]], samples.held_out[rows[1]], samples.run[rows[1]], samples.training[rows[2]]
     )
-    blocks = summed(touching, few.held_out, block_labels(few.run))
+    memory *= len(few.held_out) / len(samples.held_out)
+    blocks = summed(touching, few.held_out, block_labels(few.run, max(1.0, memory)))
     generated, training = (summed(touching, part)[0] for part in (few.generated, few.training))
     held_out = blocks.sum(axis=0)
     (distance,) = find_floor(blocks, training, apart, seed).beside(apart(generated, held_out))

@@ -10,6 +10,7 @@ import numpy as np
 
 from mdvae._keys import key_for
 from mdvae._types import Whole
+from mdvae.alignment import Unaligned
 from mdvae.evaluation.ensemble import Ensemble, Samples, compare
 from mdvae.evaluation.following import Following
 from mdvae.evaluation.held_out import HeldOut, Thinned
@@ -26,8 +27,8 @@ from mdvae.model import Model
 from mdvae.trajectory import Conformations, to_trajectory
 from mdvae.vae import Diagnostics
 
-# Structures that are generated: fewer where they are large.
-_GENERATED, _FEWEST_GENERATED, _GENERATED_BYTES = 5000, 200, 64 * 2**20
+# Structures that are generated, and held-out frames that are restored: fewer where they are large.
+_MADE, _FEWEST_MADE, _MADE_BYTES = 5000, 200, 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +42,8 @@ class Evaluation:
     n_left_out : int
         Frames of the source that training saw, and that were left out.
     latent_dim, n_training : int
+    turned : bool
+        Whether every frame is turned into a common pose; if not, all that compares structures compares how they lie.
     reconstruction : Reconstruction
     ensemble : Ensemble
     structures : Structures
@@ -64,6 +67,7 @@ class Evaluation:
     n_left_out: int
     latent_dim: int
     n_training: int
+    turned: bool
     reconstruction: Reconstruction
     ensemble: Ensemble
     structures: Structures
@@ -84,7 +88,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON; lengths in `unit`."""
         plain: dict[str, Any] = {
-            name: getattr(self, name) for name in ("n_frames", "n_left_out", "latent_dim", "n_training", "unit", "how")
+            name: getattr(self, name)
+            for name in ("n_frames", "n_left_out", "latent_dim", "n_training", "turned", "unit", "how")
         }
         for name in ("verdict", "reconstruction", "ensemble", "structures", "latent_space"):
             plain[name] = getattr(self, name).to_dict()
@@ -128,6 +133,8 @@ class Evaluation:
         if self.n_left_out:
             frames = "frame of this source was" if self.n_left_out == 1 else "frames of this source were"
             text += f"\n({self.n_left_out} further {frames} trained on, and left out)"
+        if not self.turned:
+            text += "\n(alignment='none': errors, fluctuations and neighbors are of structures as they lie)"
         return text
 
 
@@ -147,8 +154,8 @@ def evaluate(
     """Say what a model is worth, on frames that training never saw.
 
     The source is read once, piece by piece. Of its frames 100 000, or 64 MB, are kept for comparisons of distributions,
-    evenly spaced, and of all of them the latent points and up to 64 principal components of the features (at most
-    256 MB; the last ones are dropped first).
+    evenly spaced, of which up to 5000 are restored; and of all of them the latent points and up to 64 principal
+    components of the features (at most 256 MB; the last ones are dropped first).
 
     Parameters
     ----------
@@ -213,12 +220,11 @@ def evaluate(
     if generated is None:
         sets |= _generated(model, n_generated or _affordable(model), prior, noise, seed)
     sets = {"held-out": thinned.frames} | sets
-    reconstruction, structures = reconstructing.result(), judge(model, sets)
+    reconstruction = reconstructing.result(_evenly(thinned.frames, _affordable(model)))
+    structures = judge(model, sets)
     # As many of either: distances of small samples are larger.
     n_even = min(len(sets["generated"]), len(model.data.frames))
-    ours, others = (
-        part[np.linspace(0, len(part) - 1, n_even).astype(int)] for part in (sets["generated"], model.data.frames)
-    )
+    ours, others = (_evenly(part, n_even) for part in (sets["generated"], model.data.frames))
     ensemble = compare(model, Samples(ours, sets["held-out"], thinned.run, others), int(seed))
     latent_space = look_around(model, sets["generated"], sets["held-out"])
     parts = reconstruction, ensemble, structures, latent_space, kinetics, model.diagnostics
@@ -231,6 +237,7 @@ def evaluate(
         n_left_out=frames.n_read - n_frames,
         latent_dim=model.latent_dim,
         n_training=model.data.n_frames,
+        turned=not isinstance(model.alignment, Unaligned),
         reconstruction=reconstruction,
         ensemble=ensemble,
         structures=structures,
@@ -251,7 +258,11 @@ def _thin(model: Model, latent_space: LatentSpace, seed: Whole) -> Undersampled 
 
 def _affordable(model: Model) -> int:
     size = 4 * model.system.n_atoms * model.system.dim
-    return int(np.clip(_GENERATED_BYTES // size, _FEWEST_GENERATED, _GENERATED))
+    return int(np.clip(_MADE_BYTES // size, _FEWEST_MADE, _MADE))
+
+
+def _evenly(frames: np.ndarray, n: int) -> np.ndarray:
+    return frames[np.unique(np.linspace(0, len(frames) - 1, n).astype(int))]
 
 
 def _generated(model: Model, n: Whole, prior: str, noise: bool, seed: Whole) -> dict[str, np.ndarray]:

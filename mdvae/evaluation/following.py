@@ -40,7 +40,7 @@ class Following:
         self._features: dict[int, list[np.ndarray]] = {}
         self._jumps: dict[int, list[np.ndarray]] = {}
         self._steps: list[float] = []
-        self._timed = True
+        self._duration, self._n_steps, self._timed = 0.0, 0, True
         self._last: tuple[int, np.ndarray] | None = None
 
     def add(self, chunk: Chunk, z: Float[np.ndarray, "n_chunk latent_dim"], run: Int[np.ndarray, " n_chunk"]) -> None:
@@ -77,6 +77,7 @@ class Following:
         self._timed &= time is not None
         if time is not None and len(time) > 1:
             self._steps += [float(np.diff(time).min()), float(np.diff(time).max())]
+            self._duration, self._n_steps = self._duration + float(time[-1] - time[0]), self._n_steps + len(time) - 1
 
     def _n_bytes(self) -> int:
         return sum(part.nbytes for part in itertools.chain.from_iterable(self._features.values()))
@@ -111,7 +112,7 @@ class Following:
         steps = np.array(self._steps)
         even = self._timed and len(steps) and steps.min() > 0 and np.ptp(steps) <= _EVEN * steps.min()
         timed = even and self._model.system.unit == "nm"
-        timing: dict[str, Any] = {"frame_time": float(steps.min()), "unit": "ps"} if timed else {}
+        timing: dict[str, Any] = {"frame_time": self._duration / self._n_steps, "unit": "ps"} if timed else {}
         jumps = latent_jumps(latents, [np.concatenate(parts) for parts in self._jumps.values()])
         features = [np.concatenate(parts) for parts in self._features.values()]
         timing |= {"latent_jumps": jumps[0], "alignment_jumps": jumps[1]}

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from mdvae.latent.encoding import encode_posed
 from mdvae.latent.generation import decode_coordinates, restore_decoded
 from mdvae.model import Model
 from mdvae.validity import Validity, check
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 
-# Coordinates that are decoded and restored together.
+# Coordinates that are decoded together.
 _TOGETHER = 2**20
 ASPECTS = ("lengths", "centers", "torsions", "contacts", "valid")
 
@@ -26,8 +27,9 @@ class Reconstruction:
     ----------
     unit : str
         Of length: "nm" or "reduced".
-    rmsd : (n_frames,)
-        Between each posed frame and its restored reconstruction, over atoms; not superposed once more.
+    rmsd : (n_restored,)
+        Between posed frame and restored reconstruction, over atoms; not superposed once more. Of evenly spaced frames,
+        since restoring takes time.
     rmsd_raw : (n_frames,)
         The same for the decoder's own output.
     rmsd_pca : (n_frames,)
@@ -36,7 +38,7 @@ class Reconstruction:
         The same for the mean of the training frames, which needs no latent coordinate.
     rmsd_per_atom : (n_atoms,)
         Of the restored reconstructions, root mean square over frames.
-    moved : (n_frames,)
+    moved : (n_restored,)
         Root mean square displacement of the atoms by restoring.
     thermal : float
         The same of the training frames from their mean structure.
@@ -46,12 +48,12 @@ class Reconstruction:
     """
 
     unit: str
-    rmsd: Float[np.ndarray, " n_frames"]
+    rmsd: Float[np.ndarray, " n_restored"]
     rmsd_raw: Float[np.ndarray, " n_frames"]
     rmsd_pca: Float[np.ndarray, " n_frames"]
     rmsd_mean: Float[np.ndarray, " n_frames"]
     rmsd_per_atom: Float[np.ndarray, " n_atoms"]
-    moved: Float[np.ndarray, " n_frames"]
+    moved: Float[np.ndarray, " n_restored"]
     thermal: float
     validity: dict[str, dict[str, float]]
 
@@ -76,12 +78,10 @@ class Reconstructing:
         self._project = principal_components(model.data.frames, model.latent_dim)
         self._mean = model.data.frames.mean(axis=0, dtype=np.float64)
         self._columns: dict[str, list[np.ndarray]] = {}
-        self._found: dict[str, list[np.ndarray]] = {}
-        self._squares = np.zeros(model.system.n_atoms)
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, frames: Coordinates, z: Float[np.ndarray, "n_frames latent_dim"]) -> None:
-        """Decode and restore.
+        """Decode.
 
         Parameters
         ----------
@@ -96,28 +96,32 @@ class Reconstructing:
         """Together, since every call is filled up to whole batches: runs may be many and short."""
         frames, z = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
         self._waiting = []
-        raw = decode_coordinates(self._model, z)
-        restored, restoration = restore_decoded(self._model, raw)
-        columns = {"rmsd": rmsd(restored, frames), "rmsd_raw": rmsd(raw, frames), "moved": restoration.moved}
+        columns = {"rmsd_raw": rmsd(decode_coordinates(self._model, z), frames)}
         columns |= {"rmsd_pca": rmsd(self._project(frames), frames), "rmsd_mean": rmsd(self._mean[None], frames)}
         for name, values in columns.items():
             self._columns.setdefault(name, []).append(values)
-        for name, structures in {"frames": frames, "decoded": raw, "restored": restored}.items():
-            self._found.setdefault(name, []).append(_aspects(check(self._geometry, structures)))
-        self._squares += ((restored - frames) ** 2).sum(axis=(0, 2), dtype=np.float64)
 
-    def result(self) -> Reconstruction:
-        """Of everything that was added."""
+    def result(self, some: Coordinates) -> Reconstruction:
+        """Of everything that was added; restored are the reconstructions of these.
+
+        Parameters
+        ----------
+        some : (n_restored, n_atoms, dim), posed
+        """
         if self._waiting:
             self._work()
-        columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
-        shares = {name: np.concatenate(parts).mean(axis=0) for name, parts in self._found.items()}
+        raw = decode_coordinates(self._model, encode_posed(self._model, some))
+        restored, restoration = restore_decoded(self._model, raw)
+        structures = {"frames": some, "decoded": raw, "restored": restored}
+        shares = {name: _aspects(check(self._geometry, x)).mean(axis=0) for name, x in structures.items()}
         return Reconstruction(
             unit=self._model.system.unit,
-            rmsd_per_atom=np.sqrt(self._squares / len(columns["rmsd"])),
+            rmsd=rmsd(restored, some),
+            rmsd_per_atom=np.sqrt(((restored - some) ** 2).sum(axis=2).mean(axis=0, dtype=np.float64)),
+            moved=restoration.moved,
             thermal=self._geometry.thermal,
             validity={name: dict(zip(ASPECTS, map(float, row), strict=True)) for name, row in shares.items()},
-            **columns,
+            **{name: np.concatenate(parts) for name, parts in self._columns.items()},
         )
 
 

@@ -130,6 +130,9 @@ def _ensemble(found: Ensemble) -> Table:
         "generated, training: distance from held-out frames, of as many structures; interval: of training's, by blocks",
         "of time; halves: what 97.5 % of halves of the held-out frames stay below, scaled to the whole; noise: the",
         "larger of the two ends. W1: Wasserstein-1 distance; JS: Jensen-Shannon divergence.",
+        f"Blocks know that one held-out frame in {found.memory:.3g} is independent, {found.n_independent:.3g} in all; "
+        "populations that differ by",
+        f"more than {100 * found.resolution:.2g} % would be above the noise.",
     )
     return Table("ensemble", columns, tuple(rows), notes)
 
@@ -212,6 +215,8 @@ def _rows(found: "Evaluation") -> Iterator[tuple[Any, ...]]:
     for name, unit_of, distance in found.ensemble.rows:
         beside = (distance.floor, distance.low, distance.high, distance.blocks)
         yield "ensemble", name, "generated", distance.value, unit_of, *beside
+    yield "ensemble", "independent frames", "held-out", found.ensemble.n_independent
+    yield "ensemble", "populations told apart", "held-out", found.ensemble.resolution
     fluctuations = found.ensemble.fluctuations
     beside = (fluctuations.correlation, "", fluctuations.correlation_floor)
     yield "ensemble", "correlation of fluctuations", "generated", *beside

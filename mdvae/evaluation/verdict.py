@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mdvae.evaluation.comparing import Distance
-from mdvae.evaluation.ensemble import Ensemble, Family
+from mdvae.evaluation.ensemble import STIFF, Ensemble, Family
 from mdvae.evaluation.kinetics import Kinetics
 from mdvae.evaluation.latent_space import LatentSpace
 from mdvae.evaluation.reconstruction import Reconstruction
@@ -22,8 +22,6 @@ _MEANS = ": a decoder gives means, which spread less than atoms that shake. Wher
 _YES, _CARE, _NO = "yes", "with care", "no"
 # A VAMP-2 score that is larger by no more than this is none that anybody would notice.
 _NO_DIFFERENCE = 0.01
-# Quantities that say which conformation it is; the others say how stiff parts spread about their means.
-_STIFF = ("bond", "angle")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +47,10 @@ class Thresholds:
         Share of held-out frames, at least: see `LatentSpace`.
     out_of_distribution : float
         Share of held-out frames, at most.
+    resolution : float
+        Populations of conformations that the noise floors can hide, at most: see `Ensemble.resolution`.
+    independent : float
+        Held-out frames that are independent of one another, at least.
     off : float
         A distribution is off where its distance exceeds so many times what the simulation differs from itself; what
         lies between once and that is said, and forgiven.
@@ -67,6 +69,8 @@ class Thresholds:
     mirrored: float = 0.5
     coverage: float = 0.75
     out_of_distribution: float = 0.2
+    resolution: float = 1 / 3
+    independent: float = 10.0
     off: float = 2.0
     foreign: float = 0.2
 
@@ -142,7 +146,7 @@ def conclude(
     Verdict
     """
     limits, found = thresholds or Thresholds(), _Judgement()
-    n_frames = len(reconstruction.rmsd)
+    n_frames = len(reconstruction.rmsd_raw)
     enough = min(n_frames, ensemble.n_generated) >= limits.fewest
     if n_frames < limits.fewest:
         found.say(
@@ -184,7 +188,7 @@ def _about_frames(
             no=USES,
         )
         return False
-    if any(one.name in _STIFF for one in foreign):
+    if any(one.name in STIFF for one in foreign):
         found.say(
             f"The training data are not of the ensemble of these frames: {_differ(foreign)}. Was the model trained on "
             "another molecule, on shuffled coordinates, or under other conditions?",
@@ -354,6 +358,19 @@ def _about_distributions(
         )
     else:
         found.say(f"All {len(rough)} distributions of conformations are at the noise floor.")
+    if ensemble.resolution > limits.resolution or ensemble.n_independent < limits.independent:
+        found.say(
+            f"The noise floor is high: these frames hold about {ensemble.n_independent:.2g} independent samples of "
+            f"their slowest motion (one in {ensemble.memory:.3g} frames), and populations of conformations may differ "
+            f"by {_percent(ensemble.resolution)} without being above it. Give longer runs, or more.",
+            care=("generation",),
+        )
+    else:
+        found.say(
+            f"Populations of conformations that differ by more than {_percent(ensemble.resolution)} would be above the "
+            f"noise floor; these frames hold about {ensemble.n_independent:.2g} independent samples of their slowest "
+            "motion."
+        )
     fine = [name for name, _, d in ensemble.rows if _is_fine(name) and not d.at_floor]
     if fine:
         found.say(
@@ -369,7 +386,7 @@ def _is_fine(row: str) -> bool:
     of width, however small.
     """
     name, _, kind = row.partition(", ")
-    return name in _STIFF or (kind == "JS" and not name.startswith("φ/ψ"))
+    return name in STIFF or (kind == "JS" and not name.startswith("φ/ψ"))
 
 
 def _percent(share: float) -> str:

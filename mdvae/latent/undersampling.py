@@ -320,6 +320,7 @@ def _most_active(model: Model, z: Points) -> list[int]:
     """The two latent coordinates that say most, in the order of their numbers; dead ones only where all are."""
     said = model.diagnostics
     activity = z.var(axis=0) if said is None else np.where(said.active, said.kl_by_dimension, -np.inf)
+    activity = np.where(np.ptp(z, axis=0) > 0, activity, -np.inf)
     two = np.argsort(-activity, kind="stable")[:2]
     return sorted(int(i) for i in two if i == two[0] or np.isfinite(activity[i]))
 

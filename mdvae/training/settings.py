@@ -45,7 +45,7 @@ class Settings:
         With more than 1 the importance-weighted bound with that many samples is trained, in place of the evidence lower
         bound (doi:10.48550/arXiv.1509.00519); it knows no beta but 1.
     validation_fraction : float
-        Share of frames held out, as blocks of time.
+        Share of frames held out: whole trajectories where there are many, else blocks of time; see `split_blocks`.
     patience : int, optional
         Stop after this many epochs without a better validation loss; a fifth of the epochs, and at least 10,
         if left out. Training then goes back to the best epoch and cools down: for half as many epochs as that took, at

@@ -10,10 +10,10 @@ from scipy.optimize import linear_sum_assignment
 from scipy.signal import lfilter
 from scipy.spatial.distance import jensenshannon
 
+from mdvae._blocks import block_labels
 from mdvae.evaluation.comparing import (
     Distance,
     Floor,
-    block_labels,
     counts,
     drawn_anew,
     find_floor,
@@ -119,46 +119,6 @@ def test_values_at_edges():
     edges = np.array([[0.0, 1.0, 2.0]])
     found = counts(np.array([[-0.1], [0.0], [1.0], [2.0], [2.1]]), edges)[0, 0]
     np.testing.assert_array_equal(found, [1, 1, 2, 1])
-
-
-CUTS = {
-    "one": [1000],
-    "unequal": [700, 250, 50],
-    "many": [3] * 45,
-    "single frames": [1] * 7,
-    "few frames": [4, 2],
-    "short among long": [1, 500, 1, 1, 400],
-}
-
-
-@pytest.mark.parametrize("name", CUTS)
-def test_blocks_of_time(name):
-    lengths = CUTS[name]
-    # The numbers of runs may have gaps: thinning may leave none of a short one.
-    run = np.repeat(3 * np.arange(len(lengths)), lengths)
-    labels = block_labels(run)
-    np.testing.assert_array_equal(np.unique(labels), np.arange(labels[-1] + 1))
-    assert (np.diff(labels) >= 0).all()
-    for block in range(labels[-1] + 1):
-        assert len(np.unique(run[labels == block])) == 1
-    n_runs, n_frames = len(lengths), sum(lengths)
-    assert max(n_runs, min(20, n_frames) - n_runs) <= labels[-1] + 1 <= max(n_runs, 20 + n_runs)
-    for number in np.unique(run):
-        sizes = np.unique(labels[run == number], return_counts=True)[1]
-        assert np.ptp(sizes) <= 1
-
-
-def test_many_runs_are_a_block_each():
-    run = np.repeat(np.arange(45), 3)
-    np.testing.assert_array_equal(block_labels(run), run)
-
-
-def test_very_many_runs_share_blocks():
-    labels = block_labels(np.repeat(np.arange(1000), 3))
-    assert labels[0] == 0
-    assert labels[-1] == 199
-    assert set(np.diff(labels)) == {0, 1}
-    np.testing.assert_array_equal(np.bincount(labels), 15)
 
 
 def test_sums_by_block(rng):

@@ -1,10 +1,13 @@
 """The whole evaluation: it prints and saves, takes every source, and refuses what it cannot judge, in one line."""
 
 import csv
+import dataclasses
 import json
 import math
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import mdtraj as md
 import numpy as np
 import pytest
@@ -268,3 +271,35 @@ def test_one_generated_structure(trained, later):
     found = mdvae.evaluate(trained, later, n_generated=1)
     assert found.ensemble.n_generated == 1
     assert jax.tree.all(jax.tree.map(np.isfinite, [row[2].value for row in found.ensemble.rows]))
+
+
+def test_a_model_whose_latent_points_are_all_one(trained, later):
+    """Nothing can be divided; the rest is said."""
+    constant = eqx.tree_at(lambda vae: vae.encoder.scale, trained.vae, jnp.asarray(1e30, jnp.float32))
+    found = mdvae.evaluate(dataclasses.replace(trained, vae=constant, diagnostics=None), later, n_generated=20)
+    assert not np.ptp(found.latent_space.held_out, axis=0).any()
+    assert found.undersampled is None
+    assert found.kinetics is None
+    assert found.to_dict()["undersampled"] is None
+    assert found.verdict.uses["coordinate"] == "no"
+
+
+def test_a_latent_coordinate_that_never_changes_divides_nothing(trained, later):
+    last = trained.vae.encoder.layers[-1]
+    fixed = eqx.tree_at(
+        lambda vae: (vae.encoder.layers[-1].weight, vae.encoder.layers[-1].bias),
+        trained.vae,
+        (last.weight.at[:2].set(0), last.bias.at[:2].set(0.5)),
+    )
+    found = mdvae.evaluate(dataclasses.replace(trained, vae=fixed, diagnostics=None), later, n_generated=20)
+    assert found.undersampled.axes == ("z3",)
+
+
+def test_where_nothing_is_turned_it_is_said(chain, later):
+    frames = mdvae.read(chain, length_unit="reduced", alignment="none")
+    model = mdvae.train(mdvae.build(frames, hidden=(8,), seed=0), frames, epochs=2, seed=0)
+    assert "of structures as they lie" in mdvae.evaluate(model, later, n_generated=20).head
+
+
+def test_where_all_is_turned_nothing_is_said(evaluation):
+    assert "as they lie" not in str(evaluation)

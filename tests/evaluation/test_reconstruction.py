@@ -14,10 +14,11 @@ from mdvae.validity import check
 
 def reconstructed(model, source, **reading):
     """All frames, those among them that training saw."""
-    gathering = Reconstructing(model)
+    gathering, frames = Reconstructing(model), []
     for chunk, z in encode_chunks(model, source, **reading):
         gathering.add(chunk.coordinates, z)
-    return gathering.result()
+        frames.append(chunk.coordinates)
+    return gathering.result(np.concatenate(frames))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,15 @@ def test_chunks_do_not_matter(reconstruction, trained, chain):
     for name in ("rmsd", "rmsd_raw", "rmsd_pca", "rmsd_mean", "rmsd_per_atom", "moved"):
         np.testing.assert_allclose(getattr(whole, name), getattr(reconstruction, name), atol=1e-4)
     assert whole.validity == reconstruction.validity
+
+
+def test_only_some_are_restored(reconstruction, trained, frames):
+    gathering = Reconstructing(trained)
+    gathering.add(frames.coordinates, mdvae.encode(trained, frames.coordinates))
+    few = gathering.result(frames.coordinates[::7])
+    for name in ("rmsd", "moved"):
+        np.testing.assert_allclose(getattr(few, name), getattr(reconstruction, name)[::7], atol=1e-4)
+    np.testing.assert_allclose(few.rmsd_raw, reconstruction.rmsd_raw, atol=1e-4)
 
 
 def test_pca_by_hand(reconstruction, frames):

@@ -9,7 +9,7 @@ import pytest
 
 import mdvae
 from mdvae.evaluation import Thresholds
-from mdvae.evaluation.comparing import Distance
+from mdvae.evaluation.comparing import Distance, jensen_shannon
 from mdvae.evaluation.latent_space import look_around
 from mdvae.evaluation.structures import judge
 from mdvae.evaluation.verdict import conclude
@@ -272,6 +272,40 @@ def test_thresholds_of_distributions(concluding, passing):
         found = concluding(**off(9.0, name, kind))
         assert found.uses == {"coordinate": "yes", "generation": "with care", "optimization": "yes"}
         assert any(text.startswith("Widths are not the simulation's") for text in found.findings)
+
+
+def test_a_high_noise_floor_is_said(concluding, passing):
+    def of(*, noise=None, memory=None, **limits):
+        changed = {"memory": memory} if memory else {}
+        if noise is not None:
+            divergence = Distance(0.0, 0.0, 0.0, 0.0, noise)
+            changed["families"] = tuple(
+                dataclasses.replace(one, divergence=divergence) if one.name == "torsion" else one
+                for one in passing.ensemble.families
+            )
+        return concluding(Thresholds(**limits), ensemble=changed)
+
+    # A third of the population: (1 / 3)^2 / (2 ln 2) bits.
+    limit = float(1 / 9 / (2 * np.log(2)))
+    assert of(noise=0.99 * limit).uses["generation"] == "yes"
+    high = of(noise=1.01 * limit)
+    assert high.uses == {"coordinate": "yes", "generation": "with care", "optimization": "yes"}
+    assert any("may differ by 33.5 % without being above it" in text for text in high.findings)
+    assert of(noise=1.01 * limit, resolution=0.5).uses["generation"] == "yes"
+    n_frames = passing.ensemble.n_held_out
+    assert of(memory=n_frames / 10.1).uses["generation"] == "yes"
+    few = of(memory=n_frames / 9.9)
+    assert few.uses["generation"] == "with care"
+    assert any("about 9.9 independent samples" in text for text in few.findings)
+
+
+def test_no_population_differs_by_more_than_a_divergence_says(rng):
+    """The inequality behind the resolution, for random distributions."""
+    a, b = rng.dirichlet(np.full(6, 0.3), size=(2, 500))
+    largest = np.abs(a - b).sum(axis=1) / 2
+    bound = np.sqrt(2 * np.log(2) * jensen_shannon(a, b))
+    assert (largest <= bound + 1e-12).all()
+    assert (largest > 0.8 * bound).any()
 
 
 def test_thresholds_of_another_ensemble(concluding, passing):

@@ -36,11 +36,29 @@ def test_every_frame_is_on_one_side(case):
     assert (np.diff(validation) > 0).all()
 
 
+# Of which whole trajectories are held out.
+MANY = {"as many as blocks": 0.2, "many": 0.1, "many short": 0.1, "single frames": 0.2}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_share_held_out_is_the_one_asked_for(case):
     lengths, fraction = CASES[case]
     _, validation = split_blocks(lengths, fraction)
-    assert abs(len(validation) - fraction * sum(lengths)) <= 0.5
+    assert abs(len(validation) - MANY.get(case, fraction) * sum(lengths)) <= 0.5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_of_many_trajectories_whole_ones_are_held_out(case):
+    lengths, fraction = CASES[case]
+    held = np.isin(np.arange(sum(lengths)), split_blocks(lengths, fraction)[1])
+    mixed = [some for some in np.split(held, np.cumsum(lengths)[:-1]) if some.any() and not some.all()]
+    assert (not mixed) == (case in MANY)
+
+
+def test_whole_trajectories_by_hand():
+    """The fifth and the fifteenth of twenty; of unequal ones those that bring the share nearest to what has passed."""
+    assert blocks(split_blocks([10] * 20, 0.1)[1]) == [(40, 50), (140, 150)]
+    assert blocks(split_blocks([100, 10, 100, 100, 20, 100], 0.1)[1]) == [(100, 110), (310, 330)]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -66,7 +84,7 @@ def test_blocks_by_hand():
     assert blocks(split_blocks([50, 50], 0.2)[1]) == [(20, 25), (45, 50), (70, 75), (95, 100)]
 
 
-@pytest.mark.parametrize("lengths", [[97], [60, 37], [30, 30, 37], [7] * 14])
+@pytest.mark.parametrize("lengths", [[97], [60, 37], [30, 30, 37], [30, 300, 7]])
 def test_no_block_crosses_a_border(lengths):
     """A block may end at a border; the first frames of a trajectory are never held out with the last of another."""
     _, validation = split_blocks(lengths, 0.1)

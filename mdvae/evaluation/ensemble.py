@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import pearsonr
 
+from mdvae._blocks import drawn_anew
 from mdvae.evaluation.comparing import (
+    DRAWS,
     Distance,
     block_labels,
     counts,
-    drawn_anew,
     find_floor,
     jensen_shannon,
     summed,
@@ -313,7 +314,7 @@ def _compare_family(
     of_coarse = find_floor(blocks, others, jensen_shannon, seed, squared=True)
     divergent = jensen_shannon(ours, blocks.sum(axis=0))
     low, high = np.quantile(
-        [_shares(draw) for draw in drawn_anew(blocks, np.random.default_rng(seed))], (0.025, 0.975), axis=0
+        [_shares(draw) for draw in drawn_anew(blocks, DRAWS, np.random.default_rng(seed))], (0.025, 0.975), axis=0
     )
     members = [
         Marginal(one.family, one.name, one.unit, *parts)

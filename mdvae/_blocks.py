@@ -1,69 +1,74 @@
-"""Blocks of time: how long frames remember one another, and where to cut runs into pieces that do not."""
+"""Blocks of time: how long frames remember one another, where to cut runs, and blocks drawn anew."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 
-# Of a sample the most blocks, by its length; and the fewest, even where these still remember one another.
-_BLOCKS, _FEWEST = 20, 4
-# More runs than this share blocks, so that sums over blocks need little memory.
-_MOST_BLOCKS = 200
-# A block lasts so many times as long as frames are correlated: the means of neighboring ones then hardly are.
-_LONG = 2
-# A column that spreads less than this, relative to its size, is rounding.
-_ROUNDED = 1e-6
+from mdvae._types import Number
+
+# More blocks than this need memory, and tell no error any better.
+_MOST_BLOCKS = 500
+# For distances between samples: the most blocks by length, the most if runs are many, and the fewest, even where these
+# still remember one another. A block lasts so many times as long as memory: means of neighbors are then nearly free.
+_BY_LENGTH, _BY_RUN, _FEWEST, _LONG = 20, 200, 4, 2
 
 Series = Sequence[Float[np.ndarray, "_ n_columns"]]
 
 
 def statistical_inefficiency(series: Series) -> float:
-    """How many frames it takes for one that is independent, of the column that takes most.
+    """Frames that say as much as one independent frame does: 1 + 2 times the sum of the autocorrelation.
 
-    g = 1 + 2 sum over t of (1 - t / n) C(t), up to where the autocorrelation C first falls below zero
-    (doi:10.1021/ct0502864). C is that about the mean of all runs: runs that stay in different places remember where
-    they are from beginning to end.
+    Of the column in which it is largest. A lag counts by its share of all pairs, which of one run of n frames is
+    1 - t / n (doi:10.1021/ct0502864): runs that stay in different places say one thing each. The sum ends where that of
+    two neighboring lags is negative for the first time, and no such pair counts more than the one before: Geyer's
+    initial monotone sequence (doi:10.1214/ss/1177011137).
 
     Parameters
     ----------
     series : sequence of (n_i, n_columns)
-        Uninterrupted runs, in time order.
+        Uninterrupted runs in time order, less the mean of all of them.
 
     Returns
     -------
     float
-        From 1, for frames that have nothing to do with one another, to the number of frames in all, for frames of which
-        all of one run are the same.
+        At least 1; 1 for columns that are zero.
     """
-    n_frames = sum(map(len, series))
-    if n_frames < 2:
-        return 1.0
-    mean = np.sum([x.sum(axis=0, dtype=np.float64) for x in series], axis=0) / n_frames
-    longest = max(map(len, series))
-    products, pairs = np.zeros((longest, len(mean))), np.zeros(longest)
+    longest = max(len(x) for x in series)
+    products, n_pairs = np.zeros((longest, series[0].shape[1])), np.zeros(longest)
     for x in series:
-        products[: len(x)] += _products(x - mean)
-        pairs[: len(x)] += np.arange(len(x), 0, -1)
-    size = np.sqrt(np.sum([(x**2).sum(axis=0, dtype=np.float64) for x in series], axis=0) / n_frames)
-    varies = np.sqrt(products[0] / n_frames) > _ROUNDED * size
-    if not varies.any():
+        spectrum = np.fft.rfft(x, 2 * len(x), axis=0)
+        products[: len(x)] += np.fft.irfft(np.abs(spectrum) ** 2, axis=0)[: len(x)]
+        n_pairs[: len(x)] += np.arange(len(x), 0, -1)
+    varying = products[:, products[0] > 0]
+    if not varying.size:
         return 1.0
-    correlation = products[:, varies] / pairs[:, None] / (products[0, varies] / n_frames)
-    positive = np.cumprod(correlation > 0, axis=0)
-    # Of one run of n frames the share of all pairs that are t apart is 1 - t / n.
-    summed = (correlation * positive * pairs[:, None] / n_frames)[1:].sum(axis=0)
-    return float(np.clip(1 + 2 * summed.max(), 1.0, n_frames))
+    # Mean products times shares of all pairs.
+    weighted = varying / n_pairs[0]
+    return max(1.0, *(_summed(column / column[0]) for column in weighted.T))
 
 
-def _products(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Sums of products of frames so many apart, by the Fourier transform."""
-    size = 2 ** int(np.ceil(np.log2(2 * len(x))))
-    transformed = np.fft.rfft(x, size, axis=0)
-    return np.fft.irfft(np.abs(transformed) ** 2, size, axis=0)[: len(x)]
+def _summed(correlation: Float[np.ndarray, " n_lags"]) -> float:
+    pairs = np.append(correlation, np.zeros(len(correlation) % 2)).reshape(-1, 2).sum(axis=1)
+    negative = np.flatnonzero(pairs <= 0)
+    positive = pairs[: negative[0]] if len(negative) else pairs
+    return 2.0 * float(np.minimum.accumulate(positive).sum()) - 1.0
+
+
+def block_length_for(n_frames: int, inefficiency: float) -> int:
+    """Length of blocks at which bias and noise of an error are in balance (doi:10.1103/PhysRevE.83.066706).
+
+    Parameters
+    ----------
+    n_frames : int
+    inefficiency : float
+        See `statistical_inefficiency`.
+    """
+    return max(int(np.ceil((2.0 * n_frames * inefficiency**2) ** (1 / 3))), -(-n_frames // _MOST_BLOCKS))
 
 
 def block_labels(run: Int[np.ndarray, " n_frames"], memory: float = 1.0) -> Int[np.ndarray, " n_frames"]:
-    """Which block of time each frame is in, none across a border of runs.
+    """Which block of time each frame is in, for distances between samples.
 
     About 20 in all, fewer where frames remember one another for longer: a block lasts at least twice as long as that,
     or a whole run. Of more than 200 runs neighbors share a block. There are at least four where there are as many
@@ -74,22 +79,60 @@ def block_labels(run: Int[np.ndarray, " n_frames"], memory: float = 1.0) -> Int[
     run : (n_frames,)
         Which uninterrupted run each frame is of, ascending.
     memory : float
-        Frames for one that is independent: see `statistical_inefficiency`.
+        See `statistical_inefficiency`.
 
     Returns
     -------
     (n_frames,)
-        From 0, ascending.
+        Ascending from 0.
     """
-    lengths = np.unique(run, return_counts=True)[1]
-    if len(lengths) > _MOST_BLOCKS:
-        return np.repeat(np.arange(len(lengths)) * _MOST_BLOCKS // len(lengths), lengths)
-    n_frames = len(run)
-    n_blocks = int(np.clip(n_frames / (_LONG * memory), min(_FEWEST, n_frames), _BLOCKS)) if n_frames else 0
-    labels, first = np.zeros(n_frames, np.int64), 0
-    for length in lengths.tolist():
-        n_parts = min(length, max(1, round(n_blocks * length / n_frames)))
-        before = labels[first - 1] + 1 if first else 0
-        labels[first : first + length] = before + np.arange(length) * n_parts // length
-        first += length
-    return labels
+    lengths, n_frames = np.unique(run, return_counts=True)[1], len(run)
+    if len(lengths) > _BY_RUN:
+        return np.repeat(np.arange(len(lengths)) * _BY_RUN // len(lengths), lengths)
+    n_blocks = np.clip(n_frames / (_LONG * memory), min(_FEWEST, n_frames), _BY_LENGTH)
+    return cut(lengths.tolist(), n_frames / n_blocks)
+
+
+def cut(lengths: Sequence[int], block_length: Number) -> Int[np.ndarray, " n_frames"]:
+    """Label each frame with its block: about so long, and none across the border of a run.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Of uninterrupted runs.
+    block_length : int or float
+
+    Returns
+    -------
+    (n_frames,)
+        Ascending from 0.
+    """
+    labels, n_blocks = [], 0
+    for length in lengths:
+        n_parts = min(length, max(1, round(length / block_length)))
+        labels.append(n_blocks + np.arange(length) * n_parts // max(length, 1))
+        n_blocks += n_parts
+    return np.concatenate(labels)
+
+
+def drawn_anew(
+    sums: Float[np.ndarray, "n_blocks ..."], n_draws: int, rng: np.random.Generator
+) -> Iterator[Float[np.ndarray, "..."]]:
+    """Sums over as many blocks as there are, drawn with replacement, again and again.
+
+    Parameters
+    ----------
+    sums : (n_blocks, ...)
+    n_draws : int
+    rng : Generator
+
+    Yields
+    ------
+    (...)
+        One after another: together they may be large.
+    """
+    n_blocks = len(sums)
+    weights = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_draws).astype(np.float64)
+    flat = sums.reshape(n_blocks, -1)
+    for row in weights:
+        yield (row @ flat).reshape(sums.shape[1:])

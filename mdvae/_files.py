@@ -1,11 +1,15 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import csv
+import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -55,3 +59,35 @@ def _named(error: OSError, path: Path) -> OSError:
     named = type(error)(f"cannot write {path}: {error.strerror or error}")
     named.errno = error.errno
     return named
+
+
+def write_numbers(
+    path: str | os.PathLike, columns: Sequence[str], rows: Iterable[dict[str, Any]], plain: dict[str, Any]
+) -> None:
+    """Write rows as a table where the name ends in ``.csv``, else plain data as JSON.
+
+    Parameters
+    ----------
+    path : path
+    columns : sequence of str
+    rows : iterable of dict
+        By column.
+    plain : dict
+        Numbers that are not finite become null, which JSON has in their place.
+    """
+    with replacing(path) as temporary:
+        if Path(path).suffix == ".csv":
+            with temporary.open("w", newline="") as file:
+                writer: Any = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
+        else:
+            temporary.write_text(json.dumps(_without_infinities(plain)))
+
+
+def _without_infinities(plain: Any) -> Any:
+    if isinstance(plain, dict):
+        return {name: _without_infinities(value) for name, value in plain.items()}
+    if isinstance(plain, list | tuple):
+        return [_without_infinities(value) for value in plain]
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from mdvae._blocks import drawn_anew
+
 # How often blocks of time are drawn anew.
-_DRAWS = 200
+DRAWS = 200
 # Frames that a function is summed over at a time.
 _TOGETHER = 100
 # Of the distribution by chance.
@@ -135,28 +137,14 @@ def find_floor(held_out: Sums, training: Sums, metric: Metric, seed: int = 0, *,
     """
     n_blocks, rng = len(held_out), np.random.default_rng(seed)
     point = metric(training, held_out.sum(axis=0))
-    draws = [metric(training, weighted) for weighted in drawn_anew(held_out, rng)]
+    draws = [metric(training, weighted) for weighted in drawn_anew(held_out, DRAWS, rng)]
     halves = []
-    for _ in range(_DRAWS if n_blocks > 1 else 0):
+    for _ in range(DRAWS if n_blocks > 1 else 0):
         order = rng.permutation(n_blocks)
         one, other = (held_out[rows].sum(axis=0) for rows in np.array_split(order, 2))
         # Halves have twice the variance of the whole.
         halves.append(metric(one, other) / (2.0 if squared else np.sqrt(2.0)))
     return Floor(point, np.array(draws), np.array(halves).reshape(-1, len(point)))
-
-
-def drawn_anew(sums: Sums, rng: np.random.Generator) -> list[Sums]:
-    """Sums over as many blocks as there are, drawn with replacement, again and again.
-
-    Parameters
-    ----------
-    sums : (n_blocks, ...)
-    rng : Generator
-    """
-    n_blocks = len(sums)
-    weights = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=_DRAWS).astype(np.float64)
-    flat = sums.reshape(n_blocks, -1)
-    return [(row @ flat).reshape(sums.shape[1:]) for row in weights]
 
 
 def summed(

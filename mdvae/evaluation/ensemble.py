@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import pearsonr
 
-from mdvae._blocks import block_labels, statistical_inefficiency
+from mdvae._blocks import block_labels, drawn_anew, statistical_inefficiency
 from mdvae.evaluation.comparing import (
+    DRAWS,
     Distance,
     counts,
-    drawn_anew,
     find_floor,
     jensen_shannon,
     summed,
@@ -334,7 +334,7 @@ def _memory(model: Model, samples: Samples) -> float:
     mean, axes = principal_directions(frames[:: -(-len(frames) // _OF_COMPONENTS)], _SLOW)
     slow = np.hstack([encode_posed(model, samples.held_out), (frames - mean) @ axes])
     borders = np.flatnonzero(np.diff(samples.run)) + 1
-    return statistical_inefficiency(np.split(slow, borders))
+    return statistical_inefficiency(np.split(slow - slow.mean(axis=0, dtype=np.float64), borders))
 
 
 def _compare_family(
@@ -353,7 +353,7 @@ def _compare_family(
     of_coarse = find_floor(blocks, others, jensen_shannon, seed, squared=True)
     divergent = jensen_shannon(ours, blocks.sum(axis=0))
     low, high = np.quantile(
-        [_shares(draw) for draw in drawn_anew(blocks, np.random.default_rng(seed))], (0.025, 0.975), axis=0
+        [_shares(draw) for draw in drawn_anew(blocks, DRAWS, np.random.default_rng(seed))], (0.025, 0.975), axis=0
     )
     members = [
         Marginal(one.family, one.name, one.unit, *parts)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mdvae._files import write_numbers
 from mdvae._keys import key_for
 from mdvae._types import Whole
 from mdvae.alignment import Unaligned
@@ -18,7 +19,7 @@ from mdvae.evaluation.kinetics import Kinetics
 from mdvae.evaluation.latent_space import LatentSpace, look_around
 from mdvae.evaluation.reconstruction import Reconstructing, Reconstruction
 from mdvae.evaluation.structures import Structures, judge
-from mdvae.evaluation.tables import COLUMNS, long_table, tables, write_numbers
+from mdvae.evaluation.tables import COLUMNS, long_table, tables
 from mdvae.evaluation.verdict import Thresholds, Verdict, conclude
 from mdvae.latent.encoding import encode_chunks
 from mdvae.latent.generation import check_generation, generate

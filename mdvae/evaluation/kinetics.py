@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.linalg import block_diag
 from scipy.special import ndtr, stdtrit
 
+from mdvae._blocks import drawn_anew
 from mdvae._types import Number, Whole
 
 # Each trajectory has a length of its own, all have the same columns.
@@ -553,9 +554,9 @@ def _ends(own: Float[np.ndarray, "n_blocks 4 d"], seed: Whole) -> Float[np.ndarr
     n = len(own)
     if n < 2:
         return np.full((2, own.shape[2]), np.nan)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)
     # A resample without all that varies along a coordinate holds nothing that is slow.
-    found = np.nan_to_num(_correlation(np.tensordot(drawn.astype(np.float64), own, 1)))
+    drawn = np.stack(list(drawn_anew(own, _RESAMPLES, np.random.default_rng(seed))))
+    found = np.nan_to_num(_correlation(drawn))
     outside = ndtr(-np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975))
     return np.quantile(found, (outside, 1 - outside), axis=0)
 

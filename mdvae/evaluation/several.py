@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mdvae._files import write_numbers
 from mdvae.evaluation.evaluation import Evaluation, evaluate
-from mdvae.evaluation.tables import Table, write_numbers
+from mdvae.evaluation.tables import Table
 from mdvae.evaluation.verdict import NAMES
 from mdvae.model import Model
 

@@ -1,16 +1,11 @@
 """Evaluations as tables: to print, to write, to put into a report."""
 
-import csv
 import dataclasses
-import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mdvae._files import replacing
 from mdvae.evaluation.comparing import Distance
 from mdvae.evaluation.ensemble import Ensemble
 from mdvae.evaluation.kinetics import Kinetics
@@ -243,35 +238,3 @@ def _kinetic_rows(found: Kinetics) -> Iterator[tuple[Any, ...]]:
                 yield "kinetics", f"timescale {j + 1} at {lag} frames", name, time, found.unit, "", *ends
     yield "kinetics", "jumps", "latent trajectory", found.latent_jumps
     yield "kinetics", "jumps", "alignment", found.alignment_jumps
-
-
-def write_numbers(
-    path: str | os.PathLike, columns: Sequence[str], rows: Iterable[dict[str, Any]], plain: dict[str, Any]
-) -> None:
-    """Write rows as a table where the name ends in ``.csv``, else plain data as JSON.
-
-    Parameters
-    ----------
-    path : path
-    columns : sequence of str
-    rows : iterable of dict
-        By column.
-    plain : dict
-        Numbers that are not finite become null, which JSON has in their place.
-    """
-    with replacing(path) as temporary:
-        if Path(path).suffix == ".csv":
-            with temporary.open("w", newline="") as file:
-                writer: Any = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(rows)
-        else:
-            temporary.write_text(json.dumps(_without_infinities(plain)))
-
-
-def _without_infinities(plain: Any) -> Any:
-    if isinstance(plain, dict):
-        return {name: _without_infinities(value) for name, value in plain.items()}
-    if isinstance(plain, list | tuple):
-        return [_without_infinities(value) for value in plain]
-    return None if isinstance(plain, float) and not np.isfinite(plain) else plain

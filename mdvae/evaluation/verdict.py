@@ -48,7 +48,8 @@ class Thresholds:
     out_of_distribution : float
         Share of held-out frames, at most.
     resolution : float
-        Populations of conformations that the noise floors can hide, at most: see `Ensemble.resolution`.
+        Difference of populations that the noise floors can hide, at most: see `Ensemble.resolution`, which is a bound
+        for the worst case.
     independent : float
         Held-out frames that are independent of one another, at least.
     off : float
@@ -69,7 +70,7 @@ class Thresholds:
     mirrored: float = 0.5
     coverage: float = 0.75
     out_of_distribution: float = 0.2
-    resolution: float = 1 / 3
+    resolution: float = 0.5
     independent: float = 10.0
     off: float = 2.0
     foreign: float = 0.2

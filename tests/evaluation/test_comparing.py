@@ -15,7 +15,6 @@ from mdvae.evaluation.comparing import (
     Distance,
     Floor,
     counts,
-    drawn_anew,
     find_floor,
     jensen_shannon,
     summed,
@@ -126,15 +125,6 @@ def test_sums_by_block(rng):
     expected = [(values[labels == i].astype(float) ** 2).sum(axis=0) for i in range(3)]
     np.testing.assert_allclose(summed(lambda x: x.astype(float) ** 2, values, labels), expected, rtol=1e-12)
     np.testing.assert_allclose(summed(lambda x: x.astype(float) ** 2, values), [np.sum(expected, axis=0)], rtol=1e-12)
-
-
-def test_blocks_are_drawn_with_replacement(rng):
-    draws = np.array(drawn_anew(np.eye(10)[:, :, None], rng))[..., 0]
-    assert draws.shape == (200, 10)
-    np.testing.assert_array_equal(draws.sum(axis=1), 10)
-    np.testing.assert_array_equal(draws, np.round(draws))
-    # Of ten, a block stays away with probability 0.9**10; three standard errors.
-    assert np.abs((draws == 0).mean() - 0.9**10) < 3 * np.sqrt(0.35 * 0.65 / 2000)
 
 
 # -- the noise floor

@@ -285,13 +285,13 @@ def test_a_high_noise_floor_is_said(concluding, passing):
             )
         return concluding(Thresholds(**limits), ensemble=changed)
 
-    # A third of the population: (1 / 3)^2 / (2 ln 2) bits.
-    limit = float(1 / 9 / (2 * np.log(2)))
+    # Half of the population: (1 / 2)^2 / (2 ln 2) bits.
+    limit = float(1 / 4 / (2 * np.log(2)))
     assert of(noise=0.99 * limit).uses["generation"] == "yes"
     high = of(noise=1.01 * limit)
     assert high.uses == {"coordinate": "yes", "generation": "with care", "optimization": "yes"}
-    assert any("may differ by 33.5 % without being above it" in text for text in high.findings)
-    assert of(noise=1.01 * limit, resolution=0.5).uses["generation"] == "yes"
+    assert any("may differ by 50.2 % without being above it" in text for text in high.findings)
+    assert of(noise=1.01 * limit, resolution=0.6).uses["generation"] == "yes"
     n_frames = passing.ensemble.n_held_out
     assert of(memory=n_frames / 10.1).uses["generation"] == "yes"
     few = of(memory=n_frames / 9.9)

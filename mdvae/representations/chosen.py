@@ -63,6 +63,17 @@ class Chosen(AbstractRepresentation):
         """Where a frame stands and how it is turned is lost."""
         return False
 
+    @property
+    def invertible(self) -> bool:
+        """Many frames have the same few features; and mirror images have the same distances, be they all of them."""
+        return False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The features as `Spec` spells them, in their order."""
+        kinds = {"distance": self.distances, "contact": self.contacts, "torsion": self.torsions}
+        return tuple(" ".join(map(str, [kind, *row])) for kind, rows in kinds.items() for row in rows.tolist())
+
     def to_features(self, frame: Frame) -> Features:
         """Vector (n_features,) of a frame in any pose."""
         parts = [distances(frame, self.distances), _contacts(frame, self.contacts, self.contact_radius)]
@@ -72,13 +83,14 @@ class Chosen(AbstractRepresentation):
         return jnp.concatenate(parts)
 
     def to_coordinates(self, features: Features) -> Frame:
-        """Not to be had: many frames have the same few features.
+        """Not to be had.
 
         Raises
         ------
         ValueError
+            Always.
         """
-        raise ValueError("chosen features say where a molecule is in latent space, but not where its atoms are")
+        raise ValueError("chosen distances, contacts and torsions have no way back to positions")
 
 
 def _rows(atoms: Atoms, n_atoms: int) -> Int[Array, "n n_atoms"]:

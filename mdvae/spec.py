@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mdvae.feature_words import atoms_of, check_features, parse
@@ -91,7 +91,7 @@ class Spec:
     posterior: str = "diagonal"
     prior: str = "standard_normal"
     n_components: int | None = None
-    features: tuple[str, ...] | None = None
+    features: Sequence[str] | None = None
     contact_radius: float | None = None
 
     def __post_init__(self) -> None:

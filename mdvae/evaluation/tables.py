@@ -61,13 +61,14 @@ def tables(found: "Evaluation") -> list[Table]:
     ----------
     found : Evaluation
     """
-    made = [
-        _reconstruction(found.reconstruction),
-        _within(found.reconstruction),
-        _structures(found.structures),
-        _ensemble(found.ensemble),
-        _latent_space(found.latent_space),
-    ]
+    made = []
+    if found.reconstruction is not None:
+        made += [_reconstruction(found.reconstruction), _within(found.reconstruction)]
+    if found.structures is not None:
+        made.append(_structures(found.structures))
+    if found.ensemble is not None:
+        made.append(_ensemble(found.ensemble))
+    made.append(_latent_space(found.latent_space))
     return made if found.kinetics is None else [*made, _kinetics(found.kinetics)]
 
 
@@ -156,8 +157,9 @@ def _latent_space(found: LatentSpace) -> Table:
     rows = [
         (f"nearest training frame of {name} ({unit})", f"{factor * np.median(values):.4f}")
         for name, values in nearest.items()
+        if len(values)
     ]
-    rows += [(name, f"{100 * share:.2f}") for name, share in shares.items()]
+    rows += [(name, f"{100 * share:.2f}") for name, share in shares.items() if not np.isnan(share)]
     return Table("neighbors", ("median",), tuple(rows))
 
 
@@ -200,6 +202,18 @@ def long_table(found: "Evaluation") -> Iterator[dict[str, Any]]:
 
 
 def _rows(found: "Evaluation") -> Iterator[tuple[Any, ...]]:
+    if not found.without_structures:
+        yield from _structure_rows(found)
+    for name, value in found.latent_space.to_dict().items():
+        yield "latent space", name, "", value, found.unit if name.startswith("nearest") else ""
+    if found.kinetics is not None:
+        yield from _kinetic_rows(found.kinetics)
+
+
+def _structure_rows(found: "Evaluation") -> Iterator[tuple[Any, ...]]:
+    assert found.reconstruction is not None
+    assert found.ensemble is not None
+    assert found.structures is not None
     unit, reconstruction = found.unit, found.reconstruction
     for name, values in _errors(reconstruction).items():
         for what, value in _summary(values).items():
@@ -218,10 +232,6 @@ def _rows(found: "Evaluation") -> Iterator[tuple[Any, ...]]:
     for name, shares in found.structures.shares.items():
         for aspect, share in shares.items():
             yield "structures", OF_STRUCTURES[aspect], name, share
-    for name, value in found.latent_space.to_dict().items():
-        yield "latent space", name, "", value, unit if name.startswith("nearest") else ""
-    if found.kinetics is not None:
-        yield from _kinetic_rows(found.kinetics)
 
 
 def _kinetic_rows(found: Kinetics) -> Iterator[tuple[Any, ...]]:

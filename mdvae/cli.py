@@ -21,9 +21,9 @@ import typer
 _OPTIONS = (
     "top", "select", "stride", "chunk", "length_unit", "center", "alignment", "representation", "latent_dim",
     "activation", "likelihood", "width", "rank", "beta", "epochs", "batch_size", "learning_rate", "patience",
-    "n_starts", "n_steps", "method", "restore", "strain_weight", "prior", "posterior",
+    "n_starts", "n_steps", "method", "restore", "strain_weight", "prior", "posterior", "contact_radius",
     "n_components", "n_cycles", "free_bits", "importance_samples", "augment", "n_samples",
-    "n_devices", "n_models", "cache", "n_generated", "lagtime", "contact_radius",
+    "n_devices", "n_models", "cache", "n_generated", "lagtime",
 )  # fmt: skip
 # What shells expect of a program that SIGINT has ended.
 _INTERRUPTED = 130

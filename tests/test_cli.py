@@ -122,13 +122,6 @@ def test_all_verbs_one_after_another(run, files, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_internal_coordinates(run, files):
-    code, out, err = run("fit", files / "chain.npy", "-o", "run.mdvae", *FIT, "--representation", "internal")
-    assert (code, err) == (0, "")
-    assert "features    Internal, 13 numbers a frame" in out
-    assert run("generate", "run.mdvae", "-n", "3", "-o", "new.pdb", "--no-restore", "--quiet") == (0, "", "")
-
-
 def test_chosen_features(run, files, tmp_path):
     """The same words as in Python; what needs positions is one line."""
     features = ("--representation", "chosen", "--feature", "distance 0 5", "--feature", "contact 1 -1")
@@ -154,6 +147,13 @@ def test_chosen_features(run, files, tmp_path):
         )
     assert run("fit-noise", "run.mdvae", "-o", "noisy.mdvae")[0] == 1
     assert not (tmp_path / "new.pdb").exists()
+
+
+def test_internal_coordinates(run, files):
+    code, out, err = run("fit", files / "chain.npy", "-o", "run.mdvae", *FIT, "--representation", "internal")
+    assert (code, err) == (0, "")
+    assert "features    Internal, 13 numbers a frame" in out
+    assert run("generate", "run.mdvae", "-n", "3", "-o", "new.pdb", "--no-restore", "--quiet") == (0, "", "")
 
 
 def test_minimize_writes_the_answer(run, files, tmp_path):

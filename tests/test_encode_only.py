@@ -101,7 +101,7 @@ def test_it_says_what_it_is_made_of(model, distances):
     assert f"features    Chosen, 6 numbers a frame, encode only: {features}\n" in str(model)
     assert "Chosen, 15 numbers a frame, encode only: distance 0 1, " in str(distances)
     assert "distance 1 2, and 9 more\n" in str(distances)
-    assert "standard deviations of a feature (root mean square)" in str(model)
+    assert "standard deviations of a feature (mean RMS as decoded)" in str(model)
 
 
 def test_it_learns(model):

@@ -199,37 +199,34 @@ def long_table(found: "Evaluation") -> Iterator[dict[str, Any]]:
 
 
 def _rows(found: "Evaluation") -> Iterator[tuple[Any, ...]]:
-    unit = found.unit
-    if found.reconstruction is not None:
-        yield from _reconstruction_rows(found.reconstruction)
-    if found.ensemble is not None:
-        yield from _ensemble_rows(found.ensemble)
-    if found.structures is not None:
-        for name, shares in found.structures.shares.items():
-            for aspect, share in shares.items():
-                yield "structures", OF_STRUCTURES[aspect], name, share
+    if not found.without_structures:
+        yield from _structure_rows(found)
     for name, value in found.latent_space.to_dict().items():
-        yield "latent space", name, "", value, unit if name.startswith("nearest") else ""
+        yield "latent space", name, "", value, found.unit if name.startswith("nearest") else ""
     if found.kinetics is not None:
         yield from _kinetic_rows(found.kinetics)
 
 
-def _reconstruction_rows(found: Reconstruction) -> Iterator[tuple[Any, ...]]:
-    for name, values in _errors(found).items():
+def _structure_rows(found: "Evaluation") -> Iterator[tuple[Any, ...]]:
+    assert found.reconstruction is not None
+    assert found.ensemble is not None
+    assert found.structures is not None
+    unit, reconstruction = found.unit, found.reconstruction
+    for name, values in _errors(reconstruction).items():
         for what, value in _summary(values).items():
-            yield "reconstruction", f"RMSD, {what}", name, value, found.unit
-    for name, shares in found.validity.items():
+            yield "reconstruction", f"RMSD, {what}", name, value, unit
+    for name, shares in reconstruction.validity.items():
         for aspect in ASPECTS:
             yield "reconstruction", f"share with all {aspect} within bounds", name, shares[aspect]
-
-
-def _ensemble_rows(found: Ensemble) -> Iterator[tuple[Any, ...]]:
-    for name, unit, distance in found.rows:
+    for name, unit_of, distance in found.ensemble.rows:
         beside = (distance.floor, distance.low, distance.high, distance.blocks)
-        yield "ensemble", name, "generated", distance.value, unit, *beside
-    fluctuations = found.fluctuations
+        yield "ensemble", name, "generated", distance.value, unit_of, *beside
+    fluctuations = found.ensemble.fluctuations
     beside = (fluctuations.correlation, "", fluctuations.correlation_floor)
     yield "ensemble", "correlation of fluctuations", "generated", *beside
+    for name, shares in found.structures.shares.items():
+        for aspect, share in shares.items():
+            yield "structures", OF_STRUCTURES[aspect], name, share
 
 
 def _kinetic_rows(found: Kinetics) -> Iterator[tuple[Any, ...]]:

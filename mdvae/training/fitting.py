@@ -252,15 +252,14 @@ def _reconstruction(model: Model, training: Coordinates, held_out: Iterable[Coor
     if held_out is None and model.diagnostics is not None:
         return model.diagnostics.reconstruction, model.diagnostics.reconstruction_unit
     parts, which = ([training], ", training frames among them") if held_out is None else (held_out, "")
+    factor, unit = (10, "Å") if model.system.unit == "nm" else (1, "reduced units")
+    deviation, name = _Deviation(model.coordinate, model.decoder), "RMSD"
     if not model.representation.invertible:
         scale = jnp.asarray(feature_statistics(model.representation, training).deviation, jnp.float32)
-        misfit = _Misfit(model.representation, model.vae, scale)
-        squares = np.concatenate([map_rows(misfit, part) for part in parts])
-        return float(np.sqrt(squares.mean())), f"standard deviations of a feature (root mean square{which})"
-    factor, unit = (10, "Å") if model.system.unit == "nm" else (1, "reduced units")
-    deviation = _Deviation(model.coordinate, model.decoder)
+        deviation, name = _Misfit(model.representation, model.vae, scale), "RMS"
+        factor, unit = 1, "standard deviations of a feature"
     errors = np.concatenate([map_rows(deviation, part) for part in parts])
-    return factor * float(errors.mean()), f"{unit} (mean RMSD as decoded{which})"
+    return factor * float(errors.mean()), f"{unit} (mean {name} as decoded{which})"
 
 
 class _Deviation(eqx.Module):
@@ -275,7 +274,7 @@ class _Deviation(eqx.Module):
 
 
 class _Misfit(eqx.Module):
-    """Mean square of what separates the features of a frame from what is decoded of them, in units of their own."""
+    """Root mean square of what separates the features of a frame from what is decoded of them, each in its own unit."""
 
     representation: AbstractRepresentation
     vae: VAE
@@ -283,7 +282,7 @@ class _Misfit(eqx.Module):
 
     def __call__(self, frame: Frame) -> Scalar:
         x = self.representation.to_features(frame)
-        return jnp.mean(((self.vae.decode(self.vae.encode(x)) - x) / self.scale) ** 2)
+        return jnp.sqrt(jnp.mean(((self.vae.decode(self.vae.encode(x)) - x) / self.scale) ** 2))
 
 
 class _Augmented(eqx.Module):

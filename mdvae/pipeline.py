@@ -21,6 +21,7 @@ from mdvae import plots
 from mdvae._compiled import keep_compiled
 from mdvae._files import replacing
 from mdvae._keys import key_for
+from mdvae._memory import picked
 from mdvae._types import Number, Whole
 from mdvae.augmentation import check_augmentation
 from mdvae.latent import Minimum, encode_chunks, generate, minimize
@@ -29,7 +30,8 @@ from mdvae.model import Model, build
 from mdvae.observables import radius_of_gyration
 from mdvae.spec import Spec
 from mdvae.training import Settings, check_not_negative, train_ensemble
-from mdvae.trajectory import Chunk, Frames, read
+from mdvae.trajectory import Chunk, Frames, check_temperature, is_bias, read
+from mdvae.vae import evenly
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,6 +76,10 @@ def fit(
     n_cycles: Whole = 0,
     free_bits: Number = 0.0,
     importance_samples: Whole = 1,
+    lagtime: Whole = 0,
+    vamp_weight: Number = 0.0,
+    weights: Any = None,
+    temperature: Number | None = None,
     strain_weight: Number = 0.0,
     augment: Iterable[str] | None = None,
     validation_fraction: Number = 0.1,
@@ -96,9 +102,13 @@ def fit(
         How to read it: see `read`.
     representation, latent_dim, hidden, activation, residual, likelihood, width, rank, posterior, prior, n_components
         What to build: see `Spec`.
-    beta, epochs, batch_size, learning_rate, warmup_epochs, n_cycles, free_bits, importance_samples, \
-validation_fraction, patience, n_devices
-        How to train it: see `Settings`.
+    beta, epochs, batch_size, learning_rate, warmup_epochs, n_cycles, free_bits, importance_samples, lagtime, \
+vamp_weight, validation_fraction, patience, n_devices
+        How to train it: see `Settings`. `lagtime` is in frames that were read: with a ``stride`` of 10 it counts every
+        tenth.
+    weights, temperature
+        How much each frame counts, by numbers or by the bias of its simulation: see `read`. A bias goes with no
+        `lagtime`: it changes how fast things happen, which no weight undoes.
     strain_weight, augment
         See `train`.
     n_models : int
@@ -139,7 +149,7 @@ validation_fraction, patience, n_devices
     shape |= {"posterior": posterior, "prior": prior, "n_components": n_components}
     schedule = {"beta": beta, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     schedule |= {"warmup_epochs": warmup_epochs, "n_cycles": n_cycles, "free_bits": free_bits}
-    schedule |= {"importance_samples": importance_samples}
+    schedule |= {"importance_samples": importance_samples, "lagtime": lagtime, "vamp_weight": vamp_weight}
     schedule |= {"validation_fraction": validation_fraction, "patience": patience, "n_devices": n_devices}
     besides = {"strain_weight": strain_weight, "augment": check_augmentation(augment)}
     # A misspelled option should not cost the reading of a long file: ask for what does not depend on it first.
@@ -149,6 +159,12 @@ validation_fraction, patience, n_devices
     Spec(n_atoms=10**9, dim=3, alignment=alignment, **shape)
     Settings(**schedule)
     check_not_negative("strain_weight", strain_weight)
+    check_temperature(weights, temperature)
+    if lagtime and is_bias(weights):
+        raise ValueError(
+            f"lagtime={lagtime} with the bias of a simulation as weights: they undo what it visited, not how fast it "
+            "moved; train without a lagtime, or on frames of unbiased runs"
+        )
     keep_compiled()
     if isinstance(n_models, bool) or not hasattr(n_models, "__index__"):
         raise TypeError(f"n_models must be a whole number, got {n_models!r}")
@@ -168,6 +184,8 @@ validation_fraction, patience, n_devices
             alignment=alignment,
             cache=cache,
             scratch=scratch,
+            weights=weights,
+            temperature=temperature,
             progress=count,
         )
     _log.info("%s", frames.report)
@@ -261,7 +279,10 @@ def draw_figures(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     unit, dim = model.system.unit, model.system.dim
-    training = frames.coordinates[:: max(1, len(frames.coordinates) // _N_SHOWN)]
+    if frames.weights is None:
+        training = frames.coordinates[:: max(1, len(frames.coordinates) // _N_SHOWN)]
+    else:
+        training = picked(frames.coordinates, evenly(len(frames.coordinates), frames.weights))
     generated = np.asarray(generate(model, _N_SHOWN, noise=noise, seed=0).xyz)[..., :dim]
     # Reduced units have no picoseconds.
     time = frames.time if unit == "nm" else None

@@ -155,7 +155,12 @@ def _short(values: Float[np.ndarray, " n"]) -> str:
 
 
 def diagnose(
-    vae: VAE, x: Float[Array | np.ndarray, "n n_features"], *, reconstruction: tuple[float, str], key: Key
+    vae: VAE,
+    x: Float[Array | np.ndarray, "n n_features"],
+    *,
+    reconstruction: tuple[float, str],
+    key: Key,
+    weights: Float[np.ndarray, " n"] | None = None,
 ) -> Diagnostics:
     """Look at the latent space of a trained model.
 
@@ -167,12 +172,14 @@ def diagnose(
     reconstruction : float and str
         Error on held-out examples and its unit, as from `reconstruction_error`.
     key : PRNG key
+    weights : (n,), optional
+        Of the examples: those that stand for all are then evenly spaced in weight.
 
     Returns
     -------
     Diagnostics
     """
-    chosen = jnp.asarray(x[evenly(len(x))])
+    chosen = jnp.asarray(x[evenly(len(x), weights)])
     error, unit = reconstruction
     measured = _measured(vae, chosen, key)
     kl, by_dimension, least, most, means, variances, prior_mean, prior_covariance, z, drawn = (
@@ -246,14 +253,21 @@ def _moments_apart(
     return float(0.5 * (squares - d - np.linalg.slogdet(ratio)[1]) - by_chance - 2 * spread)
 
 
-def evenly(n: int) -> Int[np.ndarray, " n_chosen"]:
+def evenly(n: int, weights: Float[np.ndarray, " n"] | None = None) -> Int[np.ndarray, " n_chosen"]:
     """Indices of the examples, among n, that stand for all.
 
     Parameters
     ----------
     n : int
+    weights : (n,), optional
+        At least 0. Indices are then evenly spaced in the sum of the weights: what weighs much comes several times, what
+        weighs nothing never (systematic resampling).
     """
-    return np.unique(np.linspace(0, n - 1, min(n, _MOST)).astype(int))
+    if weights is None:
+        return np.unique(np.linspace(0, n - 1, min(n, _MOST)).astype(int))
+    count = min(n, _MOST)
+    total = np.cumsum(weights, dtype=np.float64)
+    return np.searchsorted(total, (np.arange(count) + 0.5) * (total[-1] / count), side="right")
 
 
 @eqx.filter_jit

@@ -24,7 +24,7 @@ _OPTIONS = (
     "n_starts", "n_steps", "method", "restore", "strain_weight", "prior", "posterior",
     "n_components", "n_cycles", "free_bits", "importance_samples", "augment", "n_samples",
     "n_devices", "n_models", "cache", "n_generated", "lagtime",
-    "vamp_weight", "temperature",
+    "vamp_weight", "weights", "temperature",
 )  # fmt: skip
 # What shells expect of a program that SIGINT has ended.
 _INTERRUPTED = 130

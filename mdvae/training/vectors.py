@@ -130,7 +130,7 @@ def train_vae(
             vae, feed, objective=plan.objective(), plan=plan, key=key, augment=augment, progress=bar
         )
     try:
-        error = reconstruction_error(trained, x[validation])
+        error = reconstruction_error(trained, x[validation], x[validation + lagtime] if lagtime else None)
         own = None if weights is None else weights[training]
         found = diagnose(trained, x[training], reconstruction=error, key=jax.random.fold_in(key, 2**31), weights=own)
     except KeyboardInterrupt:

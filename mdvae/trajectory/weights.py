@@ -17,7 +17,7 @@ _FORMS = (
     "'COLVAR:metad.rbias'"
 )
 
-Weights = Float[np.ndarray, " n"]
+Weights = Float[np.ndarray, "_"]
 
 
 def is_bias(weights: Any) -> bool:
@@ -46,7 +46,7 @@ def check_temperature(weights: Any, temperature: Number | None) -> None:
     """
     if temperature is None:
         if is_bias(weights):
-            raise ValueError(f"weights={str(weights)!r} are energies; give the temperature, in K")
+            raise ValueError(f"weights={weights!r} are energies; give the temperature, in K")
         return
     if not hasattr(temperature, "__float__"):
         raise TypeError(f"temperature must be a number of kelvins, got {temperature!r}")
@@ -131,7 +131,7 @@ def _is_number(value: Any) -> bool:
     return hasattr(value, "__float__")
 
 
-def _as_array(weights: Any) -> Weights:
+def _as_array(weights: Any) -> np.ndarray:
     try:
         return np.asarray(weights, np.float64)
     except (TypeError, ValueError):

@@ -306,17 +306,21 @@ def _measured(vae: VAE, x: Float[Array, "n n_features"], key: Key) -> tuple[Arra
 
 
 @eqx.filter_jit
-def _root_mean_square(vae: VAE, x: Float[Array, "n n_features"]) -> Array:
-    return jnp.sqrt(jnp.mean((jax.vmap(lambda one: vae.decode(vae.encode(one)))(x) - x) ** 2))
+def _root_mean_square(vae: VAE, x: Float[Array, "n n_features"], target: Float[Array, "n n_features"]) -> Array:
+    return jnp.sqrt(jnp.mean((jax.vmap(lambda one: vae.decode(vae.encode(one)))(x) - target) ** 2))
 
 
 @eqx.filter_jit
-def _share_wrong(vae: VAE, x: Float[Array, "n n_features"]) -> Array:
+def _share_wrong(vae: VAE, x: Float[Array, "n n_features"], target: Float[Array, "n n_features"]) -> Array:
     decoded = jax.vmap(lambda one: vae.decode(vae.encode(one)))(x)
-    return jnp.mean(jnp.argmax(decoded, axis=1) != jnp.argmax(x, axis=1))
+    return jnp.mean(jnp.argmax(decoded, axis=1) != jnp.argmax(target, axis=1))
 
 
-def reconstruction_error(vae: VAE, x: Float[Array | np.ndarray, "n n_features"]) -> tuple[float, str]:
+def reconstruction_error(
+    vae: VAE,
+    x: Float[Array | np.ndarray, "n n_features"],
+    target: Float[Array | np.ndarray, "n n_features"] | None = None,
+) -> tuple[float, str]:
     """How far examples are from what is decoded of their posterior means, and in which unit.
 
     Parameters
@@ -324,6 +328,8 @@ def reconstruction_error(vae: VAE, x: Float[Array | np.ndarray, "n n_features"])
     vae : VAE
     x : (n, n_features)
         Best examples that were not trained on.
+    target : (n, n_features), optional
+        Of a time-lagged model the later examples, to which what is decoded is compared; x if left out.
 
     Returns
     -------
@@ -331,6 +337,7 @@ def reconstruction_error(vae: VAE, x: Float[Array | np.ndarray, "n n_features"])
         Root mean square over features; for classes the share that comes out as another.
     """
     x = jnp.asarray(x)
+    aim, which = (x, "") if target is None else (jnp.asarray(target), ", from the later example")
     if isinstance(vae.likelihood, Categorical):
-        return float(_share_wrong(vae, x)), "of the classes come out as another"
-    return float(_root_mean_square(vae, x)), "(root mean square of a feature, in the data's unit)"
+        return float(_share_wrong(vae, x, aim)), f"of the classes come out as another{which}"
+    return float(_root_mean_square(vae, x, aim)), f"(root mean square of a feature{which}, in the data's unit)"

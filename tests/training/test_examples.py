@@ -225,3 +225,55 @@ def test_held_out_frames_without_any_weight_are_refused(frames):
     given = mdvae.Frames(frames.coordinates, (300,), None, frames.system, frames.alignment, frames.report, weights)
     with pytest.raises(ValueError, match="all weights of the validation frames are 0"):
         mdvae.train(mdvae.build(given, hidden=(8,), seed=0), given, epochs=1, progress=False)
+
+
+# -- from a source to a model
+
+
+def test_a_lag_streams_as_it_trains_in_memory(chain, tmp_path):
+    """The same losses, several models, and what is said of pairs that are lost."""
+    options = {"length_unit": "reduced", "hidden": (8,), "epochs": 2, "batch_size": 64, "lagtime": 3, "vamp_weight": 5}
+    source = [chain[:120], chain[120:]]
+    weights = np.linspace(1, 2, 300)
+    options |= {"weights": weights, "n_models": 2, "progress": False}
+    one, other = (mdvae.fit(source, **options, **more) for more in ({}, {"cache": tmp_path}))
+    for name, values in one.history.terms.items():
+        np.testing.assert_allclose(other.history.terms[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
+    # Two or three blocks and what lies between them, in each trajectory.
+    held = np.zeros(300, bool)
+    held[split_blocks([120, 180], 0.1)[1]] = True
+    n_stretches = 2 + np.count_nonzero(np.diff(held)[np.arange(299) != 119]) + 0
+    assert one.settings["pairs_lost"] == 3 * n_stretches
+    assert one.history.n_training + one.history.n_validation == 300 - 3 * n_stretches
+    assert f"{3 * n_stretches} frames without a later one" in str(one)
+    assert "from the frame 3 later" in one.diagnostics.reconstruction_unit
+
+
+def test_the_error_of_a_lagged_model_is_that_of_the_later_frame(frames):
+    model = mdvae.build(frames, latent_dim=2, hidden=(8,), seed=0)
+    trained = mdvae.train(model, frames, lagtime=4, epochs=1, progress=False)
+    _, validation = lagged_pairs([300], split_blocks([300], 0.1)[1], 4)
+    decoded = mdvae.decode(trained, mdvae.encode(trained, frames.coordinates[validation]), restore=False)
+    apart = decoded.xyz[..., :2] - frames.coordinates[validation + 4]
+    expected = np.sqrt((apart**2).sum(axis=2).mean(axis=1)).mean()
+    np.testing.assert_allclose(trained.diagnostics.reconstruction, expected, rtol=1e-4)
+
+
+def test_a_bias_goes_with_no_lag():
+    with pytest.raises(ValueError, match="lagtime=5 with the bias of a simulation as weights"):
+        mdvae.fit("nowhere.xtc", weights="COLVAR:metad.bias", temperature=300, lagtime=5)
+
+
+@pytest.mark.parametrize("representation", ["cartesian", "internal"])
+def test_statistics_are_those_of_the_weighted_frames(frames, representation):
+    """Means that the decoder starts at, and spreads: weight 2 is the frame twice."""
+    counts = np.random.default_rng(0).integers(0, 3, 300)
+    twice = np.repeat(frames.coordinates, counts, axis=0)
+    options = {"representation": representation, "hidden": (8,), "seed": 0}
+    weighted = mdvae.Frames(
+        frames.coordinates, (300,), None, frames.system, frames.alignment, frames.report, counts.astype(float)
+    )
+    repeated = mdvae.Frames(twice, (len(twice),), None, frames.system, frames.alignment, frames.report)
+    one, other = (mdvae.build(given, **options).vae for given in (weighted, repeated))
+    for ours, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)

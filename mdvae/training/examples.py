@@ -88,10 +88,10 @@ def check_weights(weights: Float[np.ndarray, " n"], training: Rows, validation: 
     ValueError
     """
     found = {}
-    for name, rows in (("training", training), ("validation", validation)):
+    for name, rows, purpose in (("training", training, "learn from"), ("validation", validation, "judge by")):
         if not np.any(weights[rows]):
             raise ValueError(
-                f"all weights of the {name} frames are 0, which leaves nothing to {name} with; give other weights or "
+                f"all weights of the {name} frames are 0, which leaves nothing to {purpose}; give other weights or "
                 "another validation_fraction"
             )
         found[name] = effective_size(weights[rows])

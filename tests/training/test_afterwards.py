@@ -163,16 +163,16 @@ def test_noise_of_weight_2_is_that_of_the_frame_twice(rng, n):
 
 
 def test_a_prior_lies_where_the_weights_are(trained):
-    """Only the first half of the kept frames weighs anything; the model's diagnostics look there as well."""
+    """Every other stretch of the kept frames weighs nothing; the model's diagnostics look elsewhere as well."""
     n = len(trained.data.frames)
-    weights = np.where(np.arange(n) % 40 < 20, 3.0, 0.0)
+    weights = np.where(np.arange(n) % 30 < 15, 0.0, 3.0)
     model = dataclasses.replace(trained, data=dataclasses.replace(trained.data, weights=weights))
     found = mdvae.fit_prior(model, "mixture", n_components=2, epochs=60, learning_rate=0.02, seed=0, progress=False)
     z = mdvae.encode(trained, trained.data.frames[weights > 0])
     prior = found.vae.prior_distribution()
     drawn = np.asarray(jax.vmap(prior.sample)(jax.random.split(jax.random.key(0), 4000)))
     np.testing.assert_allclose(drawn.mean(axis=0), z.mean(axis=0), atol=0.15)
-    np.testing.assert_allclose(found.diagnostics.aggregate_mean, z.mean(axis=0), atol=0.02)
+    np.testing.assert_allclose(found.diagnostics.aggregate_mean, z.mean(axis=0), atol=1e-3)
     assert surprise(found, z).mean() < surprise(trained, z).mean() + 0.1
 
 

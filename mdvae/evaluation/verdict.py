@@ -124,6 +124,8 @@ def conclude(
     thresholds: Thresholds | None = None,
     *,
     given: bool = False,
+    lagtime: int = 0,
+    weighted: bool = False,
 ) -> Verdict:
     """Draw the conclusion.
 
@@ -134,6 +136,10 @@ def conclude(
     thresholds : Thresholds, optional
     given : bool
         Whether somebody gave the generated structures: advice for the model's own is then left out.
+    lagtime : int
+        Of a time-lagged model, in frames: what it decodes is not meant to be the frame.
+    weighted : bool
+        Whether its training frames had weights, which the frames here have not.
 
     Returns
     -------
@@ -155,7 +161,13 @@ def conclude(
             care=("generation",),
         )
     belongs = _about_frames(found, ensemble, latent_space, limits, enough)
-    _about_coordinate(found, reconstruction, diagnostics, limits)
+    if weighted:
+        found.say(
+            "The model was trained on weighted frames; the frames here all count the same. What is said of "
+            "distributions holds only if these are of the ensemble that the weights stand for.",
+            care=("generation",),
+        )
+    _about_coordinate(found, reconstruction, diagnostics, limits, lagtime)
     _about_structures(found, structures, latent_space, limits)
     if belongs and enough:
         _about_kinetics(found, kinetics)
@@ -212,7 +224,11 @@ def _is_foreign(divergence: Distance, limits: Thresholds) -> bool:
 
 
 def _about_coordinate(
-    found: _Judgement, reconstruction: Reconstruction, diagnostics: Diagnostics | None, limits: Thresholds
+    found: _Judgement,
+    reconstruction: Reconstruction,
+    diagnostics: Diagnostics | None,
+    limits: Thresholds,
+    lagtime: int,
 ) -> None:
     """Whether z says something about the structure."""
     error, pca, mean = (
@@ -227,7 +243,14 @@ def _about_coordinate(
             f"({diagnostics.mutual_information_most:.2f} nats). Train with a smaller beta, warmup_epochs or free_bits.",
             no=USES,
         )
-    if error > limits.reconstruction * mean:
+    if lagtime:
+        found.say(
+            f"The model is time-lagged: what it decodes is the mean of what comes {lagtime} frames later, and no "
+            f"reconstruction ({_length(error, reconstruction.unit)} from the frame, the mean structure "
+            f"{_length(mean, reconstruction.unit)}). Its use is as a coordinate.",
+            care=("generation", "optimization"),
+        )
+    elif error > limits.reconstruction * mean:
         found.say(
             f"Reconstructions are hardly nearer to the frames ({_length(error, reconstruction.unit)}) than the mean "
             f"structure is ({_length(mean, reconstruction.unit)}).",

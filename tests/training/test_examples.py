@@ -242,7 +242,7 @@ def test_a_lag_streams_as_it_trains_in_memory(chain, tmp_path):
     # Two or three blocks and what lies between them, in each trajectory.
     held = np.zeros(300, bool)
     held[split_blocks([120, 180], 0.1)[1]] = True
-    n_stretches = 2 + np.count_nonzero(np.diff(held)[np.arange(299) != 119]) + 0
+    n_stretches = 2 + np.count_nonzero(np.diff(held)[np.arange(299) != 119])
     assert one.settings["pairs_lost"] == 3 * n_stretches
     assert one.history.n_training + one.history.n_validation == 300 - 3 * n_stretches
     assert f"{3 * n_stretches} frames without a later one" in str(one)

@@ -24,6 +24,7 @@ _OPTIONS = (
     "n_starts", "n_steps", "method", "restore", "strain_weight", "prior", "posterior", "contact_radius",
     "n_components", "n_cycles", "free_bits", "importance_samples", "augment", "n_samples",
     "n_devices", "n_models", "cache", "n_generated", "lagtime", "n_bins", "fewest",
+    "vamp_weight", "weights", "temperature",
 )  # fmt: skip
 # What shells expect of a program that SIGINT has ended.
 _INTERRUPTED = 130
@@ -232,6 +233,15 @@ def fit(
     n_cycles: Annotated[int, typer.Option(help="How often beta rises from 0, in place of --warmup-epochs.")] = 0,
     free_bits: Annotated[float, typer.Option(help="Nats a latent dimension that cost nothing.")] = 0.0,
     importance_samples: Annotated[int, typer.Option(help="Samples of the importance-weighted bound.")] = 1,
+    lagtime: Annotated[int, typer.Option(help="Decode to the frame so many frames later, for slow coordinates.")] = 0,
+    vamp_weight: Annotated[
+        float, typer.Option(help="With --lagtime: weight of how slow coordinates are; try 100.")
+    ] = 0.0,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the frames: w.npy, or a bias such as COLVAR:metad.rbias; again for each trajectory."),
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="In K, where --weights is a bias.")] = None,
     strain_weight: Annotated[float, typer.Option(help="Weight of broken bonds and angles in training.")] = 0.0,
     augment: Annotated[
         list[str] | None,
@@ -295,6 +305,10 @@ def fit(
             n_cycles=n_cycles,
             free_bits=free_bits,
             importance_samples=importance_samples,
+            lagtime=lagtime,
+            vamp_weight=vamp_weight,
+            weights=None if weights is None else _one_or_many(weights),
+            temperature=temperature,
             strain_weight=strain_weight,
             augment=augment,
             validation_fraction=validation_fraction,
@@ -798,7 +812,7 @@ def _show_log(quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def _one_or_many(sources: list[Path]) -> Path | list[Path]:
+def _one_or_many(sources: list[Any]) -> Any:
     return sources[0] if len(sources) == 1 else sources
 
 

@@ -15,13 +15,14 @@ class History:
     terms : dict of str to (n_epochs,) arrays
         ``loss``, ``reconstruction`` and ``kl`` (nats a frame; means over the epoch's training batches),
         the same three with ``validation_`` before them (over the held-out blocks after the epoch, at the
-        final beta), and ``beta``; with a penalty also ``penalty`` and ``validation_penalty``, before their weight.
+        final beta), and ``beta``; with a penalty also ``penalty`` and ``validation_penalty``, before their weight,
+        and ``vamp`` and ``validation_vamp`` likewise. Of weighted frames all are weighted means.
     best_epoch : int
         Index, from 0, of the epoch whose parameters were kept: the lowest validation loss.
     stopped : str
         Why training ended, in words.
     n_training, n_validation : int
-        Frames on either side of the split.
+        Examples on either side of the split: frames, or pairs of them.
     seconds : float
         Wall time.
     """

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdvae._keys import key_for
-from mdvae._memory import blocks, picked
+from mdvae._memory import blocks, picked, rows_together
 from mdvae._types import Features, Frame, Key, Latent, Whole
 from mdvae.alignment import ALIGNMENTS, AbstractAlignment, Unaligned, alignment_name
 from mdvae.feature_words import KINDS, atoms_of
@@ -63,11 +63,14 @@ class TrainingData:
     geometry : LocalGeometry
         Statistics of bonds, angles, centers, torsions and contacts, from all of them: what decoded frames are restored
         to.
+    weights : (n_kept,), optional
+        Of the kept frames, where they do not all count the same; only their ratios matter.
     """
 
     frames: Float[np.ndarray, "n_kept n_atoms dim"]
     n_frames: int
     geometry: LocalGeometry
+    weights: Float[np.ndarray, " n_kept"] | None = None
 
     @property
     def rows(self) -> Int[np.ndarray, " n_kept"]:
@@ -197,14 +200,29 @@ def _history_lines(history: History, settings: dict, unit: str) -> list[str]:
     equals, plus = (" =", " + beta x") if sums else (";", ",")
     augmented = "".join(f", {word}" for word in settings.get("augment", ()))
     strain = f" + {weight} x strain {best['validation_penalty']:.3f}" if weight else ""
+    lagtime, slow = settings.get("lagtime", 0), settings.get("vamp_weight", 0)
+    vamp = f" - {slow} x VAMP-2 {best['validation_vamp']:.3f}" if slow else ""
+    examples = f"pairs of frames {lagtime} apart" if lagtime else "frames"
     return [
-        f"training    {history.n_training} frames, {history.n_validation} held out; "
+        f"training    {history.n_training} {examples}, {history.n_validation} held out; "
         f"beta {settings.get('beta')}, seed {settings.get('seed')}{augmented}",
+        *_example_lines(settings),
         f"            {history.n_epochs} epochs in {history.seconds:.0f} s: {history.stopped}",
         *_ensemble_lines(settings.get("ensemble", [])),
         f"            best epoch {history.best_epoch + 1}, held-out loss {best['validation_loss']:.3f}{equals} "
-        f"reconstruction {best['validation_reconstruction']:.3f}{plus} KL {best['validation_kl']:.3f}{strain} ({unit})",
+        f"reconstruction {best['validation_reconstruction']:.3f}{plus} KL {best['validation_kl']:.3f}{strain}{vamp} "
+        f"({unit})",
     ]
+
+
+def _example_lines(settings: dict) -> list[str]:
+    lines = []
+    if lost := settings.get("pairs_lost"):
+        lines.append(f"            {lost} frames without a later one in their trajectory or held-out block")
+    if effective := settings.get("effective_frames"):
+        counts = f"{effective['training']:.0f} effective examples, {effective['validation']:.0f} held out"
+        lines.append(f"            weighted: {counts}")
+    return lines
 
 
 def _ensemble_lines(losses: list[float]) -> list[str]:
@@ -288,15 +306,13 @@ def build(frames: Frames, *, key: Key | None = None, seed: Whole = 0, **spec) ->
         explicit = explicit_features(frames.system.topology, description.features)
         description = dataclasses.replace(description, features=explicit)
     representation = _representation(description, frames)
-    sums = [block.sum(axis=0, dtype=np.float64) for block in blocks(frames.coordinates)]
-    mean = np.sum(sums, axis=0) / len(frames.coordinates)
-    spread = _spread(frames.coordinates, mean)
+    mean, spread = _mean_and_spread(frames)
     # Positions share one unit, and their larger motions shall count for more; other features each have their own.
     cartesian = isinstance(representation, Cartesian)
     statistics = (
         FeatureStatistics(mean.reshape(-1), spread, spread)
         if cartesian
-        else feature_statistics(representation, frames.coordinates)
+        else feature_statistics(representation, frames.coordinates, frames.weights)
     )
     key = key_for("build", seed) if key is None else key
     pseudo_inputs = _pseudo_inputs(description, representation, frames)
@@ -402,21 +418,35 @@ def remember(frames: Frames, geometry: LocalGeometry) -> TrainingData:
     """
     n_frames = len(frames.coordinates)
     n_kept = int(np.clip(_KEPT_BYTES // frames.coordinates[0].nbytes, 1, n_frames))
-    return TrainingData(picked(frames.coordinates, _evenly(n_frames, n_kept)), n_frames, geometry)
+    rows = _evenly(n_frames, n_kept)
+    weights = None if frames.weights is None else frames.weights[rows]
+    return TrainingData(picked(frames.coordinates, rows), n_frames, geometry, weights)
 
 
 def _evenly(n: int, n_chosen: int) -> Int[np.ndarray, " n_chosen"]:
     return np.unique(np.linspace(0, n - 1, n_chosen).astype(int))
 
 
-def _spread(coordinates: np.ndarray, mean: np.ndarray) -> float:
-    """Root mean square deviation of one coordinate from the mean structure, in nm."""
-    total = sum(float(((block - mean) ** 2).sum()) for block in blocks(coordinates))
+def _mean_and_spread(frames: Frames) -> tuple[Float[np.ndarray, "n_atoms dim"], float]:
+    """Mean structure, and root mean square deviation of one coordinate from it, in nm."""
+    coordinates, n_frames = frames.coordinates, len(frames.coordinates)
+    weights = None if frames.weights is None else frames.weights * (n_frames / frames.weights.sum())
+    size = rows_together(coordinates)
+    parts = [None if weights is None else weights[first : first + size] for first in range(0, n_frames, size)]
+    sums = [_sum(block, part) for block, part in zip(blocks(coordinates), parts, strict=True)]
+    mean = np.sum(sums, axis=0) / n_frames
+    total = sum(
+        float(_sum((block - mean) ** 2, part).sum()) for block, part in zip(blocks(coordinates), parts, strict=True)
+    )
     spread = float(np.sqrt(total / coordinates.size))
     # Not an exact zero: float32 rounding of the pose tells equal frames apart by a little.
     if spread <= 1e-6 * float(np.abs(mean).max()):
         raise ValueError(f"all {len(coordinates)} frames are the same structure; there is nothing to learn")
-    return spread
+    return mean, spread
+
+
+def _sum(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    return values.sum(axis=0, dtype=np.float64) if weights is None else np.tensordot(weights, values, 1)
 
 
 def _representation(spec: Spec, frames: Frames | None = None) -> AbstractRepresentation:

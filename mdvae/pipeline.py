@@ -21,6 +21,7 @@ from mdvae import plots
 from mdvae._compiled import keep_compiled
 from mdvae._files import replacing
 from mdvae._keys import key_for
+from mdvae._memory import picked
 from mdvae._types import Number, Whole
 from mdvae.augmentation import check_augmentation
 from mdvae.latent import Minimum, encode_chunks, generate, minimize
@@ -29,7 +30,8 @@ from mdvae.model import Model, build
 from mdvae.observables import radius_of_gyration
 from mdvae.spec import ENCODE_ONLY, Spec
 from mdvae.training import Settings, check_not_negative, check_way_back, train_ensemble
-from mdvae.trajectory import Chunk, Frames, read
+from mdvae.trajectory import Chunk, Frames, check_temperature, is_bias, read
+from mdvae.vae import evenly
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,6 +78,10 @@ def fit(
     n_cycles: Whole = 0,
     free_bits: Number = 0.0,
     importance_samples: Whole = 1,
+    lagtime: Whole = 0,
+    vamp_weight: Number = 0.0,
+    weights: Any = None,
+    temperature: Number | None = None,
     strain_weight: Number = 0.0,
     augment: Iterable[str] | None = None,
     validation_fraction: Number = 0.1,
@@ -99,9 +105,13 @@ def fit(
     representation, features, contact_radius, latent_dim, hidden, activation, residual, likelihood, width, rank, \
 posterior, prior, n_components
         What to build: see `Spec`.
-    beta, epochs, batch_size, learning_rate, warmup_epochs, n_cycles, free_bits, importance_samples, \
-validation_fraction, patience, n_devices
-        How to train it: see `Settings`.
+    beta, epochs, batch_size, learning_rate, warmup_epochs, n_cycles, free_bits, importance_samples, lagtime, \
+vamp_weight, validation_fraction, patience, n_devices
+        How to train it: see `Settings`. `lagtime` is in frames that were read: with a ``stride`` of 10 it counts every
+        tenth.
+    weights, temperature
+        How much each frame counts, by numbers or by the bias of its simulation: see `read`. A bias goes with no
+        `lagtime`: it changes how fast things happen, which no weight undoes.
     strain_weight, augment
         See `train`.
     n_models : int
@@ -143,7 +153,7 @@ validation_fraction, patience, n_devices
     shape |= {"features": features, "contact_radius": contact_radius}
     schedule = {"beta": beta, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     schedule |= {"warmup_epochs": warmup_epochs, "n_cycles": n_cycles, "free_bits": free_bits}
-    schedule |= {"importance_samples": importance_samples}
+    schedule |= {"importance_samples": importance_samples, "lagtime": lagtime, "vamp_weight": vamp_weight}
     schedule |= {"validation_fraction": validation_fraction, "patience": patience, "n_devices": n_devices}
     besides = {"strain_weight": strain_weight, "augment": check_augmentation(augment)}
     # A misspelled option should not cost the reading of a long file: ask for what does not depend on it first.
@@ -154,6 +164,12 @@ validation_fraction, patience, n_devices
     Settings(**schedule)
     check_not_negative("strain_weight", strain_weight)
     check_way_back(representation not in ENCODE_ONLY, strain_weight, besides["augment"])
+    check_temperature(weights, temperature)
+    if lagtime and is_bias(weights):
+        raise ValueError(
+            f"lagtime={lagtime} with the bias of a simulation as weights: they undo what it visited, not how fast it "
+            "moved; train without a lagtime, or on frames of unbiased runs"
+        )
     keep_compiled()
     if isinstance(n_models, bool) or not hasattr(n_models, "__index__"):
         raise TypeError(f"n_models must be a whole number, got {n_models!r}")
@@ -173,6 +189,8 @@ validation_fraction, patience, n_devices
             alignment=alignment,
             cache=cache,
             scratch=scratch,
+            weights=weights,
+            temperature=temperature,
             progress=count,
         )
     _log.info("%s", frames.report)
@@ -284,7 +302,10 @@ def draw_figures(
 def _structure_figures(model: Model, frames: Frames, noise: bool, compact: Minimum | None) -> "dict[str, Figure]":
     """Figures of what the model generates and finds, beside training frames."""
     unit, dim = model.system.unit, model.system.dim
-    training = frames.coordinates[:: max(1, len(frames.coordinates) // _N_SHOWN)]
+    if frames.weights is None:
+        training = frames.coordinates[:: max(1, len(frames.coordinates) // _N_SHOWN)]
+    else:
+        training = picked(frames.coordinates, evenly(len(frames.coordinates), frames.weights))
     generated = np.asarray(generate(model, _N_SHOWN, noise=noise, seed=0).xyz)[..., :dim]
     if compact is None:
         compact = minimize(model, radius_of_gyration, n_starts=_SHORT_STARTS, n_steps=_SHORT_STEPS)

@@ -30,8 +30,8 @@ from mdvae.vae import Diagnostics
 
 # Raised when files of older programs would be misread; newer files are refused by older programs.
 # 2: statistics of the local geometry instead of bare ranges. 3: flat torsions and usual contacts among them. 4: learned
-# priors, posteriors of any covariance, diagnostics.
-FORMAT_VERSION = 4
+# priors, posteriors of any covariance, diagnostics. 5: weights of the kept frames; files without any are still 4.
+FORMAT_VERSION = 5
 _LIBRARIES = ("mdvae", "jax", "equinox", "numpy", "mdtraj")
 
 
@@ -121,13 +121,15 @@ def _arrays(model: Model) -> dict[str, np.ndarray]:
     arrays = {name: np.asarray(leaf) for name, leaf in _leaves(model).items()}
     if model.data is not None:
         arrays["data.frames"] = model.data.frames
+        if model.data.weights is not None:
+            arrays["data.weights"] = model.data.weights
         arrays |= {f"data.geometry.{k}": np.asarray(v) for k, v in model.data.geometry.to_dict().items()}
     return {name: np.asarray(array, order="C") for name, array in arrays.items()}
 
 
 def _document(model: Model) -> dict[str, Any]:
     return {
-        "format": FORMAT_VERSION,
+        "format": FORMAT_VERSION if model.data is not None and model.data.weights is not None else 4,
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         "spec": None if model.spec is None else model.spec.to_dict(),
         "system": model.system.to_dict(),
@@ -149,7 +151,8 @@ def _training_data(document: dict, arrays: dict[str, np.ndarray], system: System
         # those that stood for bonds then.
         fitted = fit_local_geometry(frames, system.links, system.masses).to_dict()
         statistics = fitted | (statistics if document["format"] == 2 else {})
-    return TrainingData(frames, document["n_frames"], LocalGeometry.from_dict(statistics))
+    geometry = LocalGeometry.from_dict(statistics)
+    return TrainingData(frames, document["n_frames"], geometry, arrays.get("data.weights"))
 
 
 def _fill(skeleton: Model, arrays: dict[str, np.ndarray], path: Path) -> dict[str, eqx.Module]:

@@ -287,6 +287,22 @@ MISTAKES = {
         ("fit", "{files}/chain.npy", "--representation", "internal", "--likelihood", "squared_error", "-o", "m.mdvae"),
         "--representation 'internal' mixes lengths and angles and needs --likelihood 'gaussian'",
     ),
+    "a score without a lag": (
+        ("fit", "{files}/chain.npy", "--vamp-weight", "10", *OUT),
+        "--vamp-weight 10.0 asks how slow coordinates are; give a lagtime",
+    ),
+    "a lag longer than what is held out": (
+        ("fit", "{files}/chain.npy", "--length-unit", "reduced", "--lagtime", "6", *OUT),
+        "--lagtime 6 leaves no pair of held-out frames, of which at most 6 follow one another",
+    ),
+    "a bias without a temperature": (
+        ("fit", "{files}/chain.npy", "--weights", "COLVAR:metad.bias", *OUT),
+        "--weights 'COLVAR:metad.bias' are energies; give the temperature",
+    ),
+    "a bias and a lag": (
+        ("fit", "{files}/chain.npy", "--weights", "C:bias", "--temperature", "300", "--lagtime", "2", *OUT),
+        "they undo what it visited, not how fast it moved",
+    ),
     "negative beta": (("fit", "{files}/chain.npy", "--beta", "-1", "-o", "m.mdvae"), "beta must be"),
     "hidden": (("fit", "{files}/chain.npy", "--hidden", "a,b", "-o", "m.mdvae"), "--hidden takes whole numbers"),
     "no folder": (("fit", "{files}/chain.npy", "-o", "none/m.mdvae"), "there is no folder none"),
@@ -537,6 +553,28 @@ def test_interrupt_in_figures_keeps_the_model(run, files, monkeypatch, tmp_path)
 
 
 @pytest.mark.usefixtures("interruptible")
+def test_slow_coordinates_and_weights(run, files, tmp_path):
+    """One call each; the files say what was done."""
+    options = ["--length-unit", "reduced", "--hidden", "8", "--epochs", "2", "--batch-size", "64"]
+    lagged = ["--lagtime", "2", "--vamp-weight", "10", "-o", "slow.mdvae"]
+    code, out, err = run("fit", files / "chain.npy", *options, *lagged)
+    assert (code, err) == (0, "")
+    assert "pairs of frames 2 apart" in out
+    assert "10.0 x VAMP-2" in out
+    assert mdvae.load(tmp_path / "slow.mdvae").settings["lagtime"] == 2
+    rows = "".join(f"{i} {0.05 * i}\n" for i in range(300))
+    (tmp_path / "COLVAR").write_text("#! FIELDS time metad.rbias\n" + rows)
+    weighted = ["--weights", "COLVAR:metad.rbias", "--temperature", "300", "-o", "weighted.mdvae"]
+    with warnings.catch_warnings():
+        code, out, err = run("fit", files / "chain.npy", *options, *weighted)
+    assert code == 0
+    model = mdvae.load(tmp_path / "weighted.mdvae")
+    expected = np.exp(0.05 * np.arange(300) / (0.00831446 * 300))
+    np.testing.assert_allclose(model.data.weights / model.data.weights[0], expected, rtol=1e-4)
+    assert "effective examples" in out
+    assert "effective ones: the model will know little" in err
+
+
 def test_interrupt_in_fitting_a_prior_keeps_the_best_one(run, files, monkeypatch, tmp_path):
     def interrupt(self, epoch, n_epochs, terms, model=0):
         if epoch == 3:

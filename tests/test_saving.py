@@ -38,6 +38,7 @@ def test_another_process_encodes_bit_for_bit(trained, saved, chain, tmp_path):
 
 def test_everything_comes_back(trained, saved):
     model = mdvae.load(saved)
+    assert model.data.weights is None
     assert model.spec == trained.spec
     assert model.settings == trained.settings
     assert model.system.to_dict() == trained.system.to_dict()
@@ -50,9 +51,17 @@ def test_everything_comes_back(trained, saved):
         np.testing.assert_array_equal(a, b)
 
 
+def test_weights_come_back_and_older_programs_do_not_misread_them(trained, tmp_path):
+    weights = np.linspace(0, 1, len(trained.data.frames))
+    weighted = dataclasses.replace(trained, data=dataclasses.replace(trained.data, weights=weights))
+    mdvae.save(weighted, tmp_path / "weighted.mdvae")
+    np.testing.assert_array_equal(mdvae.load(tmp_path / "weighted.mdvae").data.weights, weights)
+    assert saving._read(tmp_path / "weighted.mdvae")[0]["format"] == saving.FORMAT_VERSION == 5
+
+
 def test_description_names_versions_and_units(saved):
     document = saving._read(saved)[0]
-    assert document["format"] == saving.FORMAT_VERSION
+    assert document["format"] == 4
     assert document["length_unit"] == "reduced"
     assert {"mdvae", "jax", "equinox"} <= set(document["versions"])
 

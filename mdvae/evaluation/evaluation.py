@@ -259,7 +259,8 @@ def evaluate(
     ensemble = compare(model, Samples(ours, sets["held-out"], thinned.run, others), int(seed))
     latent_space = look_around(model, sets["generated"], sets["held-out"])
     parts = reconstruction, ensemble, structures, latent_space, kinetics, model.diagnostics
-    verdict = conclude(*parts, thresholds, given=generated is not None)
+    trained = {"lagtime": model.settings.get("lagtime", 0), "weighted": "effective_frames" in model.settings}
+    verdict = conclude(*parts, thresholds, given=generated is not None, **trained)
     how: dict[str, Any] = {"seed": int(seed), "generated": "given"}
     if generated is None:
         how |= {"generated": "by the model", "prior": prior, "noise": noise}

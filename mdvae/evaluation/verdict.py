@@ -132,6 +132,8 @@ def conclude(
     thresholds: Thresholds | None = None,
     *,
     given: bool = False,
+    lagtime: int = 0,
+    weighted: bool = False,
 ) -> Verdict:
     """Draw the conclusion.
 
@@ -142,6 +144,10 @@ def conclude(
     thresholds : Thresholds, optional
     given : bool
         Whether somebody gave the generated structures: advice for the model's own is then left out.
+    lagtime : int
+        Of a time-lagged model, in frames: what it decodes is not meant to be the frame.
+    weighted : bool
+        Whether its training frames had weights, which the frames here have not.
 
     Returns
     -------
@@ -159,7 +165,13 @@ def conclude(
             care=("generation",),
         )
     belongs = _about_frames(found, ensemble.families if enough else [], latent_space, limits)
-    _about_coordinate(found, reconstruction, diagnostics, limits)
+    if weighted:
+        found.say(
+            "The model was trained on weighted frames; the frames here all count the same. What is said of "
+            "distributions holds only if these are of the ensemble that the weights stand for.",
+            care=("generation",),
+        )
+    _about_coordinate(found, reconstruction, diagnostics, limits, lagtime)
     _about_structures(found, structures, latent_space, limits)
     if belongs and enough:
         _about_kinetics(found, kinetics)
@@ -259,7 +271,11 @@ def _is_foreign(divergence: Distance, limits: Thresholds) -> bool:
 
 
 def _about_coordinate(
-    found: _Judgement, reconstruction: Reconstruction, diagnostics: Diagnostics | None, limits: Thresholds
+    found: _Judgement,
+    reconstruction: Reconstruction,
+    diagnostics: Diagnostics | None,
+    limits: Thresholds,
+    lagtime: int,
 ) -> None:
     """Whether z says something about the structure."""
     error, pca, mean = (
@@ -268,7 +284,14 @@ def _about_coordinate(
     # Restoring costs what PCA need not pay.
     raw = float(np.median(reconstruction.rmsd_raw))
     _about_collapse(found, diagnostics)
-    if error > limits.reconstruction * mean:
+    if lagtime:
+        found.say(
+            f"The model is time-lagged: what it decodes is the mean of what comes {lagtime} frames later, and no "
+            f"reconstruction ({_length(error, reconstruction.unit)} from the frame, the mean structure "
+            f"{_length(mean, reconstruction.unit)}). Its use is as a coordinate.",
+            care=("generation", "optimization"),
+        )
+    elif error > limits.reconstruction * mean:
         found.say(
             f"Reconstructions are hardly nearer to the frames ({_length(error, reconstruction.unit)}) than the mean "
             f"structure is ({_length(mean, reconstruction.unit)}).",

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from numpy.typing import ArrayLike
 
 from mdvae._chunks import in_chunks, map_rows
@@ -183,10 +183,19 @@ def _sample_posteriors(model: Model, keys: Keys, first: int = 0) -> Points:
         raise ValueError('prior="aggregate_posterior" needs a trained model: it is made of its training frames')
     coordinate = model.coordinate
     frames = model.data.frames
-    chosen = np.asarray(jax.random.randint(jax.random.fold_in(keys[0], 1), (len(keys),), 0, len(frames)))[first:]
+    chosen = _chosen(jax.random.fold_in(keys[0], 1), len(keys), len(frames), model.data.weights)[first:]
     plain = np.asarray(jax.random.key_data(keys[first:]))
     parts = in_chunks(coordinate.sample_from_data, frames[chosen], plain)
     return np.concatenate([z for _, z in parts])
+
+
+def _chosen(key: Key, n: int, n_frames: int, weights: Float[np.ndarray, " n_frames"] | None) -> Int[np.ndarray, " n"]:
+    """Numbers of frames, drawn by their weight."""
+    if weights is None:
+        return np.asarray(jax.random.randint(key, (n,), 0, n_frames))
+    total = np.cumsum(weights)
+    drawn = np.asarray(jax.random.uniform(key, (n,)), np.float64)
+    return np.minimum(np.searchsorted(total / total[-1], drawn, side="right"), np.flatnonzero(weights)[-1])
 
 
 _PRIORS = {"model": sample_prior, "aggregate_posterior": _sample_posteriors}

@@ -33,7 +33,9 @@ class FeatureStatistics:
 
 
 def feature_statistics(
-    representation: AbstractRepresentation, coordinates: Float[np.ndarray, "n_frames n_atoms dim"]
+    representation: AbstractRepresentation,
+    coordinates: Float[np.ndarray, "n_frames n_atoms dim"],
+    weights: Float[np.ndarray, " n_frames"] | None = None,
 ) -> FeatureStatistics:
     """Statistics of features of which each has a deviation of its own.
 
@@ -41,6 +43,8 @@ def feature_statistics(
     ----------
     representation : AbstractRepresentation
     coordinates : (n_frames, n_atoms, dim), nm
+    weights : (n_frames,), optional
+        Up to a factor.
 
     Returns
     -------
@@ -52,11 +56,12 @@ def feature_statistics(
         radian.
     """
     total, squares = np.zeros(representation.n_features), np.zeros(representation.n_features)
-    for _, features in in_chunks(representation.to_features, coordinates):
+    weights = np.ones(len(coordinates)) if weights is None else weights
+    for rows, features in in_chunks(representation.to_features, coordinates):
         block = features.astype(np.float64)
-        total, squares = total + block.sum(axis=0), squares + (block**2).sum(axis=0)
-    mean = total / len(coordinates)
-    variance = np.maximum(squares / len(coordinates) - mean**2, 0)
+        total, squares = total + weights[rows] @ block, squares + weights[rows] @ block**2
+    mean = total / weights.sum()
+    variance = np.maximum(squares / weights.sum() - mean**2, 0)
     linear = representation.n_linear
     cosines, sines = np.split(variance[linear:], 2)
     variance[linear:] = np.tile(cosines + sines, 2)

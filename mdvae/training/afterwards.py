@@ -30,6 +30,7 @@ from mdvae.model import Model, check_decodes
 from mdvae.networks import AbstractEncoder
 from mdvae.spec import COMPONENTS, MIXTURES, PRIORS, Spec
 from mdvae.training.descent import descend
+from mdvae.training.examples import check_weights
 from mdvae.training.feed import Resident
 from mdvae.training.fitting import diagnosed
 from mdvae.training.progress import ProgressBar
@@ -40,11 +41,14 @@ from mdvae.vae import (
     AbstractLikelihood,
     AbstractObjective,
     AbstractPrior,
+    Examples,
     Flow,
     GaussianMixture,
     LowRankGaussian,
     StandardNormal,
     VampPrior,
+    as_examples,
+    weighted_mean,
 )
 
 _SETTINGS = {"learning_rate": 3e-3}
@@ -102,7 +106,8 @@ def fit_prior(
     Notes
     -----
     What it is fitted to are the frames that the model keeps, those among them that its training held out: what is to
-    judge what it generates should be frames that neither has seen.
+    judge what it generates should be frames that neither has seen. Where these frames have weights, the prior is that
+    of the weighted ensemble.
     """
     if model.data is None:
         raise ValueError("this model has not been trained: there is nothing to fit a prior to")
@@ -113,12 +118,19 @@ def fit_prior(
     frames = model.data.frames
     features = np.concatenate([x for _, x in in_chunks(model.representation.to_features, frames)])
     vae = fit_vae_prior(
-        model.vae, features, prior, n_components=spec.n_components, key=key, progress=progress, **settings
+        model.vae,
+        features,
+        prior,
+        n_components=spec.n_components,
+        weights=model.data.weights,
+        key=key,
+        progress=progress,
+        **settings,
     )
     fitted = dataclasses.replace(model, vae=vae, spec=None if model.spec is None else spec)
     record = settings | {"prior": prior, "n_components": spec.n_components, "seed": operator.index(seed)}
     fitted = dataclasses.replace(fitted, settings=model.settings | {"fitted_prior": record})
-    return diagnosed(fitted, frames, None, key)
+    return diagnosed(fitted, frames, None, key, model.data.weights)
 
 
 def fit_noise(model: Model, *, rank: Whole | None = None, seed: Whole = 0) -> Model:
@@ -126,9 +138,10 @@ def fit_noise(model: Model, *, rank: Whole | None = None, seed: Whole = 0) -> Mo
 
     Encoder, decoder and prior stay as they are: the same latent coordinates, the same means, other samples from
     ``generate(noise=True)``. The likelihood becomes a `mdvae.vae.LowRankGaussian` with the second moments of what
-    separates the kept frames from what is decoded of samples of their posteriors: the leading principal axes of them,
-    and one width for the rest (as in probabilistic PCA, doi:10.1111/1467-9868.00196). They are frames that the model
-    was trained on, for the most part; of a model that has learned them by heart the noise is too small.
+    separates the kept frames (by their weights, where they have any) from what is decoded of samples of their
+    posteriors: the leading principal axes of them, and one width for the rest (as in probabilistic PCA,
+    doi:10.1111/1467-9868.00196). They are frames that the model was trained on, for the most part; of a model that has
+    learned them by heart the noise is too small.
 
     Parameters
     ----------
@@ -167,7 +180,9 @@ def fit_noise(model: Model, *, rank: Whole | None = None, seed: Whole = 0) -> Mo
     keys = np.asarray(jax.random.key_data(jax.random.split(key_for("fit_noise", seed), len(frames))))
     features = np.concatenate([x for _, x in in_chunks(model.representation.to_features, frames)])
     left = np.concatenate([r for _, r in in_chunks(_LeftOut(model.vae), features, keys)])
-    vae = eqx.tree_at(lambda vae: vae.likelihood, model.vae, _noise_of(left, chosen), is_leaf=_is_likelihood)
+    vae = eqx.tree_at(
+        lambda vae: vae.likelihood, model.vae, _noise_of(left, chosen, model.data.weights), is_leaf=_is_likelihood
+    )
     spec = model.spec
     if spec is not None:
         spec = dataclasses.replace(spec, likelihood="low_rank_gaussian", rank=chosen, width=None)
@@ -184,9 +199,13 @@ class _LeftOut(eqx.Module):
         return x - self.vae.decode(self.vae.encoder(x).sample(jax.random.wrap_key_data(key_data)))
 
 
-def _noise_of(left: Float[np.ndarray, "n n_features"], rank: int) -> LowRankGaussian:
+def _noise_of(
+    left: Float[np.ndarray, "n n_features"], rank: int, weights: Float[np.ndarray, " n"] | None = None
+) -> LowRankGaussian:
     """Noise with the second moments of these."""
     n, n_features = left.shape
+    if weights is not None:
+        left = left * np.sqrt(weights / weights.mean())[:, None].astype(left.dtype)
     total = float(np.einsum("ij,ij->", left, left, dtype=np.float64)) / n
     if n >= n_features:
         variances, axes = np.linalg.eigh(left.T.astype(np.float64) @ left / n)
@@ -207,6 +226,7 @@ def fit_vae_prior(
     prior: str = "mixture",
     *,
     n_components: int | None = None,
+    weights: Float[np.ndarray, " n"] | None = None,
     key: Key,
     progress: bool = True,
     **settings: Any,
@@ -220,6 +240,8 @@ def fit_vae_prior(
         What it was trained on.
     prior, n_components, progress, **settings
         As for `fit_prior`.
+    weights : (n,), optional
+        How much each counts, at least 0; only their ratios matter.
     key : PRNG key
 
     Returns
@@ -237,6 +259,8 @@ def fit_vae_prior(
         raise TypeError(f"fitting a prior knows no setting {', '.join(unknown)}; expected some of {', '.join(_KNOWN)}")
     chosen = settings_from(_SETTINGS | settings)
     training, validation = split_blocks([len(x)], float(chosen.validation_fraction))
+    if weights is not None:
+        check_weights(weights, training, validation)
     count = 0
     if prior in MIXTURES:
         count = check_components(COMPONENTS if n_components is None else n_components, len(training))
@@ -264,13 +288,15 @@ def fit_vae_prior(
     plan = chosen.plan(len(training))
     rows = jnp.concatenate(leaves, axis=1)
     fit = functools.partial(_shown, progress, objective=lambda step: objective)
-    fitted, history = fit(start, Resident(rows, training, validation, plan.batch_size), plan=plan, key=key)
+    fitted, history = fit(
+        start, Resident(rows, training, validation, plan.batch_size, weights=weights), plan=plan, key=key
+    )
     interrupted = history.interrupted
     if not interrupted:
         # Held-out blocks say for how long, and then count themselves: without them the prior would be missing where a
         # run was for a while.
         half = max(1, (history.best_epoch + 1) // 2)
-        everything = Resident(rows, np.arange(len(x)), validation, plan.batch_size)
+        everything = Resident(rows, np.arange(len(x)), validation, plan.batch_size, weights=weights)
         rest = dataclasses.replace(
             chosen,
             epochs=half,
@@ -335,15 +361,18 @@ class _CrossEntropy(AbstractObjective):
         self.encoder = eqx.combine(jax.lax.stop_gradient(arrays), rest)
         self.structure, self.sizes = structure, sizes
 
-    def __call__(self, vae: AbstractPrior, batch: Float[Array, "n_batch n"], key: Key) -> tuple[Scalar, dict]:
+    def __call__(
+        self, vae: AbstractPrior, batch: Float[Array, "n_batch n"] | Examples, key: Key
+    ) -> tuple[Scalar, dict]:
         """Mean surprise; the rows of the batch are parameters of posteriors."""
+        rows, _, weight = as_examples(batch)
         prior = vae.distribution(self.encoder)
 
         def one(row, key):
             leaves = jnp.split(row, np.cumsum(self.sizes)[:-1])
             return -prior.log_prob(jax.tree.unflatten(self.structure, leaves).sample(key))
 
-        return jnp.mean(jax.vmap(one)(batch, jax.random.split(key, len(batch)))), {}
+        return weighted_mean(jax.vmap(one)(rows, jax.random.split(key, len(rows))), weight), {}
 
 
 def _clusters(means: Float[np.ndarray, "n latent_dim"], n_components: int, key: Key) -> GaussianMixture:

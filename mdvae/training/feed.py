@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from mdvae._chunks import ahead
 from mdvae._memory import picked
 from mdvae._types import Key
+from mdvae.vae import Examples
 
 # Read from a disk at one go: smaller pieces cost more than they bring. A batch, where that is not too long.
 _RUN_BYTES, _LONGEST_RUN_BYTES = 2**16, 2**18
@@ -22,10 +23,10 @@ _RUNS_TOGETHER = 100
 # Held at once, and shuffled as a whole; some of them must fit into memory.
 _BLOCK_BYTES = 2**26
 
-Examples = Float[np.ndarray, "n_examples ..."]
+Stored = Float[np.ndarray, "n_examples ..."]
 Rows = Int[np.ndarray, "_"]
 Arrays = TypeVar("Arrays", bound=Any)
-Block = tuple[Float[Array, "n_block n_features"], Int[Array, "..."]]
+Block = tuple[Float[Array, "n_block n_features"] | Examples, Int[Array, "..."]]
 
 
 class AbstractFeed(abc.ABC):
@@ -40,7 +41,13 @@ class AbstractFeed(abc.ABC):
         At most the number of training examples.
     n_devices : int
         How many share each batch.
+    lagtime : int
+        How many examples later the target of each comes; with 0 it is the example.
+    weights : (n_examples,), optional
+        At least 0. Those of the training examples are scaled to a mean of one, and so are those of the held-out ones.
     """
+
+    _row_bytes: int
 
     def __init__(
         self,
@@ -48,12 +55,16 @@ class AbstractFeed(abc.ABC):
         validation: Int[np.ndarray, " n_validation"],
         batch_size: int,
         n_devices: int,
+        lagtime: int,
+        weights: Float[np.ndarray, " n_examples"] | None,
     ) -> None:
         self.n_training, self.n_validation = len(training), len(validation)
         if self.n_training < n_devices:
             raise ValueError(f"{n_devices} devices cannot share {self.n_training} training examples")
         self.batch_size = min(batch_size, self.n_training) // n_devices * n_devices
         self._training, self._validation = training, validation
+        self._lagtime = lagtime
+        self._training_weights, self._validation_weights = _scaled(weights, training), _scaled(weights, validation)
         self._mesh = None if n_devices == 1 else Mesh(np.array(jax.local_devices()[:n_devices]), ("batch",))
 
     def everywhere(self, arrays: Arrays) -> Arrays:
@@ -67,14 +78,30 @@ class AbstractFeed(abc.ABC):
             return batches
         return jax.device_put(batches, NamedSharding(self._mesh, PartitionSpec(None, "batch")))
 
+    def _validation_order(self, n: int) -> Int[np.ndarray, " n"]:
+        """Order in which so many held-out examples are judged, in batches.
+
+        Of pairs each batch is to have some from everywhere: what a batch says of correlations, neighbors in time do not
+        know.
+        """
+        return np.random.default_rng(0).permutation(n) if self._lagtime else np.arange(n)
+
     @property
     def n_steps(self) -> int:
         """Gradient steps in an epoch: an incomplete last batch is left out of it."""
         return self.n_training // self.batch_size
 
+    def _pieces(self, multiple: int) -> list[Rows]:
+        """Held-out examples, in pieces of which each but the last holds a multiple."""
+        size = multiple * max(1, _BLOCK_BYTES // (multiple * self._row_bytes))
+        return [self._validation[first : first + size] for first in range(0, self.n_validation, size)]
+
     @abc.abstractmethod
     def shuffled(self, key: Key) -> Iterator[Block]:
-        """Features on the device, and which of their rows make the batches, (n_batches, batch_size), of one epoch."""
+        """Features on the device, and which of their rows make the batches, (n_batches, batch_size), of one epoch.
+
+        Where there is a lag, or weights, `Examples` of features stand for the features.
+        """
 
     @abc.abstractmethod
     def held_out(self, multiple: int) -> Iterator[Block]:
@@ -87,7 +114,7 @@ class Resident(AbstractFeed):
     Parameters
     ----------
     features : (n_examples, n_features)
-    training, validation, batch_size, n_devices
+    training, validation, batch_size, n_devices, lagtime, weights
         See `AbstractFeed`.
     """
 
@@ -98,21 +125,30 @@ class Resident(AbstractFeed):
         validation: Int[np.ndarray, " n_validation"],
         batch_size: int,
         n_devices: int = 1,
+        *,
+        lagtime: int = 0,
+        weights: Float[np.ndarray, " n_examples"] | None = None,
     ) -> None:
-        super().__init__(training, validation, batch_size, n_devices)
+        super().__init__(training, validation, batch_size, n_devices, lagtime, weights)
         self._features = self.everywhere(jnp.asarray(features))
         self._row_bytes = self._features[:1].nbytes
+        later = self.everywhere(jnp.roll(self._features, -lagtime, axis=0)) if lagtime else None
+        self._to_train, self._to_judge = (
+            _together(self._features, later, self.everywhere(side))
+            for side in (self._training_weights, self._validation_weights)
+        )
 
     def shuffled(self, key: Key) -> Iterator[Block]:
         """One block."""
         blocks = order(self.n_training, self.batch_size, self._row_bytes, key)
         rows = np.concatenate([rows[places] for rows, places in blocks])
-        yield self._features, self._in_batches(self._training[rows])
+        yield self._to_train, self._in_batches(self._training[rows])
 
     def held_out(self, multiple: int) -> Iterator[Block]:
         """One block."""
-        del multiple
-        yield self._features, self.everywhere(jnp.asarray(self._validation))
+        pieces = self._pieces(multiple)
+        rows = np.concatenate([piece[self._validation_order(len(piece))] for piece in pieces])
+        yield self._to_judge, self.everywhere(jnp.asarray(rows))
 
 
 class Streamed(AbstractFeed):
@@ -122,7 +158,7 @@ class Streamed(AbstractFeed):
     ----------
     examples : (n_examples, ...)
         In memory or in a file that is mapped into it.
-    training, validation, batch_size, n_devices
+    training, validation, batch_size, n_devices, lagtime, weights
         See `AbstractFeed`; the indices are ascending.
     prepare : callable
         Features (n_features,) of one example.
@@ -130,14 +166,17 @@ class Streamed(AbstractFeed):
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Stored,
         training: Int[np.ndarray, " n_training"],
         validation: Int[np.ndarray, " n_validation"],
         batch_size: int,
         prepare: Callable,
         n_devices: int = 1,
+        *,
+        lagtime: int = 0,
+        weights: Float[np.ndarray, " n_examples"] | None = None,
     ) -> None:
-        super().__init__(training, validation, batch_size, n_devices)
+        super().__init__(training, validation, batch_size, n_devices, lagtime, weights)
         self._examples, self._prepare = examples, prepare
         self._row_bytes = 4 * len(eqx.filter_eval_shape(prepare, jax.ShapeDtypeStruct(examples.shape[1:], jnp.float32)))
 
@@ -147,20 +186,37 @@ class Streamed(AbstractFeed):
 
     def _read(self, block: tuple[Rows, Rows]) -> Block:
         rows, places = block
-        return self._prepared(self._training[rows]), self._in_batches(places)
+        return self._examples_at(self._training[rows], self._training_weights), self._in_batches(places)
 
     def held_out(self, multiple: int) -> Iterator[Block]:
         """As many blocks as it takes."""
-        size = multiple * max(1, _BLOCK_BYTES // (multiple * self._row_bytes))
-        pieces = (self._validation[first : first + size] for first in range(0, self.n_validation, size))
-        yield from ahead(self._read_in_order, pieces, n_threads=1)
+        yield from ahead(self._read_in_order, self._pieces(multiple), n_threads=1)
 
     def _read_in_order(self, rows: Int[np.ndarray, " n"]) -> Block:
-        return self._prepared(rows), self.everywhere(jnp.arange(len(rows)))
+        places = self._validation_order(len(rows))
+        return self._examples_at(rows, self._validation_weights), self.everywhere(jnp.asarray(places))
+
+    def _examples_at(
+        self, rows: Int[np.ndarray, " n"], weights: Float[np.ndarray, " n_examples"] | None
+    ) -> Float[Array, "n n_features"] | Examples:
+        later = self._prepared(rows + self._lagtime) if self._lagtime else None
+        return _together(self._prepared(rows), later, self.everywhere(None if weights is None else weights[rows]))
 
     def _prepared(self, rows: Int[np.ndarray, " n"]) -> Float[Array, "n n_features"]:
         examples = picked(self._examples, rows, _RUNS_TOGETHER * max(1, _RUN_BYTES // self._row_bytes))
         return prepared(self._prepare, self.everywhere(jnp.asarray(examples)))
+
+
+def _scaled(weights: Float[np.ndarray, " n"] | None, side: Rows) -> Float[np.ndarray, " n"] | None:
+    """Weights with a mean of one over one side."""
+    return None if weights is None else (weights / weights[side].mean()).astype(np.float32)
+
+
+def _together(features: Array, later: Array | None, weights: Array | np.ndarray | None) -> Array | Examples:
+    """Features alone where they are all there is."""
+    if later is None and weights is None:
+        return features
+    return Examples(features, later, None if weights is None else jnp.asarray(weights))
 
 
 @eqx.filter_jit

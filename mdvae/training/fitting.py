@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import operator
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mdvae._chunks import map_rows
+from mdvae._chunks import in_chunks, map_rows
 from mdvae._keys import key_for
-from mdvae._memory import blocks, is_mapped, picked
+from mdvae._memory import is_mapped, picked, rows_together
 from mdvae._types import Features, Frame, Key, Number, Scalar, Whole
 from mdvae.augmentation import AbstractAugmentation, augmentation, check_augmentation
 from mdvae.local_geometry import find_links, fit_local_geometry
@@ -24,6 +24,7 @@ from mdvae.representations import AbstractRepresentation, feature_statistics
 from mdvae.restoration import Restorer
 from mdvae.training.descent import descend
 from mdvae.training.ensemble import at_once
+from mdvae.training.examples import check_weights, lagged_pairs
 from mdvae.training.feed import AbstractFeed, Resident, Streamed
 from mdvae.training.progress import ProgressBar
 from mdvae.training.schedules import annealed
@@ -58,7 +59,8 @@ def train(
     model : Model
         From `build`; not changed.
     frames : Frames
-        From `read`, in the pose of the model's alignment.
+        From `read`, in the pose of the model's alignment; their weights, if they have any, are those of their losses,
+        in training and validation.
     strain_weight : float
         Weight of the decoder's own violations of bonds, angles, centers and torsions (see `Restorer.bonded_strain`),
         rising over the first half of the training. None by default, since decoded structures are restored anyway;
@@ -66,7 +68,8 @@ def train(
     augment : sequence of str
         Random changes that the physics does not notice, made to training frames anew in every epoch: ``"mirror"``,
         ``"reversal"``, ``"rotation=5"`` (degrees), ``"noise=0.005"`` (in the unit of length); see
-        `mdvae.augmentation`.
+        `mdvae.augmentation`. With a ``lagtime`` both ends of a pair are mirrored or reversed together; noise and
+        rotations are refused, since what is the same at both ends is slow by construction.
     key : PRNG key, optional
         made from ``seed`` if left out.
     seed : int
@@ -74,7 +77,8 @@ def train(
         Show a progress bar (on a terminal only).
     **settings
         ``beta``, ``epochs``, ``batch_size``, ``learning_rate``, ``warmup_epochs``, ``n_cycles``, ``free_bits``,
-        ``importance_samples``, ``validation_fraction``, ``patience``, ``n_devices``: see `Settings`.
+        ``importance_samples``, ``lagtime``, ``vamp_weight``, ``validation_fraction``, ``patience``, ``n_devices``: see
+        `Settings`.
 
     Returns
     -------
@@ -89,6 +93,12 @@ def train(
         for augmentations and strain of a model that only encodes.
     FloatingPointError
         If the loss stops being finite.
+
+    Notes
+    -----
+    With a ``lagtime`` an example is a pair of frames in one stretch of time: of one trajectory, and either both trained
+    on or both held out. ``settings["pairs_lost"]`` says how many frames have no partner there. A pair weighs as much as
+    its first frame.
     """
     (trained,) = train_ensemble(
         [model],
@@ -162,7 +172,11 @@ def train_ensemble(
         raise ValueError(
             "augment 'rotation' does nothing to internal coordinates, which no rotation changes; leave it out"
         )
+    lagtime = int(chosen.lagtime)
+    _check_pairs(augment, lagtime)
     training, validation = split_blocks(frames.lengths, float(chosen.validation_fraction))
+    training, validation = lagged_pairs(frames.lengths, validation, lagtime)
+    effective = None if frames.weights is None else check_weights(frames.weights, training, validation)
     if len(training) < _FEW_FRAMES:
         warnings.warn(f"{len(training)} training frames are few: the model will know little beyond them", stacklevel=2)
     plan = chosen.plan(len(training))
@@ -178,7 +192,7 @@ def train_ensemble(
     keys = [key_for("train", seed) for seed in seeds] if key is None else list(jax.random.split(key, len(models)))
     fit = functools.partial(
         descend,
-        feed=_feed(model, frames.coordinates, training, validation, plan),
+        feed=_feed(model, frames, training, validation, plan),
         objective=objective,
         plan=plan,
         augment=None if changed is None else _Augmented(model.representation, changed),
@@ -187,34 +201,56 @@ def train_ensemble(
         fitted = at_once([functools.partial(fit, one.vae, key=own) for one, own in zip(models, keys, strict=True)], bar)
     del fit
     # All of them again would be another copy of the data.
-    few = picked(frames.coordinates, training[evenly(len(training))])
+    few = picked(frames.coordinates, training[evenly(len(training), _of(frames, training))])
     record = plan.to_dict() | {
         "strain_weight": float(strain_weight),
         "augment": list(augment),
         "lengths": list(frames.lengths),
     }
+    if lagtime:
+        record["pairs_lost"] = len(frames.coordinates) - len(training) - len(validation)
+    if effective is not None:
+        record["effective_frames"] = effective
     data, found = remember(frames, geometry), []
     # Those that Ctrl-C has kept from beginning are the last ones.
     for one, own, own_seed, (vae, history) in zip(models, keys, seeds, fitted, strict=False):
         own_record = record | {"likelihood": type(one.vae.likelihood).__name__}
         own_record |= {"seed": own_seed if key is None else None}
         trained = dataclasses.replace(one, vae=vae, data=data, history=history, settings=one.settings | own_record)
-        found.append(diagnosed(trained, few, blocks(frames.coordinates, validation), own))
+        error = functools.partial(_held_out_error, trained, frames, validation, lagtime)
+        found.append(diagnosed(trained, few, error, own))
     return found
+
+
+def _check_pairs(augment: tuple[str, ...], lagtime: int) -> None:
+    """Refuse to change both ends of a pair in a way that no dynamics would keep up."""
+    for word in augment:
+        if lagtime and word.startswith(("noise", "rotation")):
+            raise ValueError(
+                f"augment {word!r} would be the same at both ends of a pair, and be learned as the slowest there is; "
+                "leave it out, or train without a lagtime"
+            )
+
+
+def _of(frames: Frames, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"] | None:
+    return None if frames.weights is None else frames.weights[rows]
 
 
 def _feed(
     model: Model,
-    coordinates: Coordinates,
+    frames: Frames,
     training: Int[np.ndarray, " n_training"],
     validation: Int[np.ndarray, " n_validation"],
     plan: Plan,
 ) -> AbstractFeed:
     """From the device where all features fit there, else from where the frames are, block by block."""
-    size, n_devices = plan.batch_size, int(plan.settings.n_devices)
-    if is_mapped(coordinates) or not _fits(4 * len(coordinates) * model.representation.n_features):
-        return Streamed(coordinates, training, validation, size, model.representation.to_features, n_devices)
-    return Resident(_features(model, coordinates), training, validation, size, n_devices)
+    coordinates, size, n_devices = frames.coordinates, plan.batch_size, int(plan.settings.n_devices)
+    rows, lagtime = (training, validation, size), int(plan.settings.lagtime)
+    more: dict[str, Any] = {"lagtime": lagtime, "weights": frames.weights}
+    copies = 2 if lagtime else 1
+    if is_mapped(coordinates) or not _fits(4 * copies * len(coordinates) * model.representation.n_features):
+        return Streamed(coordinates, *rows, model.representation.to_features, n_devices, **more)
+    return Resident(_features(model, coordinates), *rows, n_devices, **more)
 
 
 def _fits(size: int) -> bool:
@@ -223,7 +259,13 @@ def _fits(size: int) -> bool:
     return "bytes_limit" not in memory or size <= _SHARE_OF_DEVICE * (memory["bytes_limit"] - memory["bytes_in_use"])
 
 
-def diagnosed(model: Model, training: Coordinates, held_out: Iterable[Coordinates] | None, key: Key) -> Model:
+def diagnosed(
+    model: Model,
+    training: Coordinates,
+    held_out_error: Callable[[], tuple[float, str]] | None,
+    key: Key,
+    weights: Float[np.ndarray, " n_frames"] | None = None,
+) -> Model:
     """The same model, with a look at its latent space.
 
     Parameters
@@ -231,16 +273,20 @@ def diagnosed(model: Model, training: Coordinates, held_out: Iterable[Coordinate
     model : Model
     training : (n_frames, n_atoms, dim), nm
         Posed frames.
-    held_out : iterable of (m_frames, n_atoms, dim), nm, optional
-        Posed frames for the reconstruction; if left out it is what it was, or else that of the training frames.
+    held_out_error : callable, optional
+        Gives the error of reconstructions of held-out frames, and its unit; if left out it is what it was, or else that
+        of the training frames.
     key : PRNG key
+    weights : (n_frames,), optional
+        Of the training frames, unless they were picked by weight.
     """
     try:
         found = diagnose(
             model.vae,
             _features(model, training),
-            reconstruction=_reconstruction(model, training, held_out),
+            reconstruction=_kept_error(model, training, weights) if held_out_error is None else held_out_error(),
             key=jax.random.fold_in(key, 2**31),
+            weights=weights,
         )
     except KeyboardInterrupt:
         # A trained model is worth more than what is said about it.
@@ -248,28 +294,57 @@ def diagnosed(model: Model, training: Coordinates, held_out: Iterable[Coordinate
     return dataclasses.replace(model, diagnostics=found)
 
 
-def _reconstruction(model: Model, training: Coordinates, held_out: Iterable[Coordinates] | None) -> tuple[float, str]:
-    if held_out is None and model.diagnostics is not None:
+def _kept_error(
+    model: Model, training: Coordinates, weights: Float[np.ndarray, " n_frames"] | None
+) -> tuple[float, str]:
+    if model.diagnostics is not None:
         return model.diagnostics.reconstruction, model.diagnostics.reconstruction_unit
-    parts, which = ([training], ", training frames among them") if held_out is None else (held_out, "")
-    factor, unit = (10, "Å") if model.system.unit == "nm" else (1, "reduced units")
-    deviation, name = _Deviation(model.coordinate, model.decoder), "RMSD"
+    return _as_error(model, map_rows(_deviation(model), training), weights, ", training frames among them")
+
+
+def _held_out_error(
+    model: Model, frames: Frames, validation: Int[np.ndarray, " n_validation"], lagtime: int
+) -> tuple[float, str]:
+    """Of a time-lagged model the error of what it makes of the later frame."""
+    deviation, parts = _deviation(model), []
+    for first in range(0, len(validation), size := rows_together(frames.coordinates)):
+        rows = validation[first : first + size]
+        before = picked(frames.coordinates, rows)
+        if lagtime:
+            after = picked(frames.coordinates, rows + lagtime)
+            parts += [errors for _, errors in in_chunks(deviation, before, after)]
+        else:
+            parts.append(map_rows(deviation, before))
+    which = f", from the frame {lagtime} later" if lagtime else ""
+    return _as_error(model, np.concatenate(parts), _of(frames, validation), which)
+
+
+def _as_error(
+    model: Model, errors: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"] | None, which: str
+) -> tuple[float, str]:
+    name, factor, unit = "RMSD", *((10, "Å") if model.system.unit == "nm" else (1, "reduced units"))
     if not model.representation.invertible:
-        scale = jnp.asarray(feature_statistics(model.representation, training).deviation, jnp.float32)
-        deviation, name = _Misfit(model.representation, model.vae, scale), "RMS"
-        factor, unit = 1, "standard deviations of a feature"
-    errors = np.concatenate([map_rows(deviation, part) for part in parts])
-    return factor * float(errors.mean()), f"{unit} (mean {name} as decoded{which})"
+        name, factor, unit = "RMS", 1, "standard deviations of a feature"
+    return factor * float(np.average(errors, weights=weights)), f"{unit} (mean {name} as decoded{which})"
+
+
+def _deviation(model: Model) -> "_Deviation | _Misfit":
+    """How far what is decoded of a frame is from it: in features where there is no way back to positions."""
+    assert model.data is not None
+    if model.representation.invertible:
+        return _Deviation(model.coordinate, model.decoder)
+    scale = feature_statistics(model.representation, model.data.frames).deviation
+    return _Misfit(model.representation, model.vae, jnp.asarray(scale, jnp.float32))
 
 
 class _Deviation(eqx.Module):
-    """RMSD of a posed frame and what the decoder makes of it."""
+    """RMSD of a posed frame, or of a later one, and what the decoder makes of it."""
 
     coordinate: Coordinate
     decoder: Decoder
 
-    def __call__(self, frame: Frame) -> Scalar:
-        apart = self.decoder(self.coordinate.encode_posed(frame)) - frame
+    def __call__(self, frame: Frame, later: Frame | None = None) -> Scalar:
+        apart = self.decoder(self.coordinate.encode_posed(frame)) - (frame if later is None else later)
         return jnp.sqrt(jnp.mean(jnp.sum(apart**2, axis=1)))
 
 
@@ -280,9 +355,10 @@ class _Misfit(eqx.Module):
     vae: VAE
     scale: Features
 
-    def __call__(self, frame: Frame) -> Scalar:
+    def __call__(self, frame: Frame, later: Frame | None = None) -> Scalar:
         x = self.representation.to_features(frame)
-        return jnp.sqrt(jnp.mean(((self.vae.decode(self.vae.encode(x)) - x) / self.scale) ** 2))
+        target = x if later is None else self.representation.to_features(later)
+        return jnp.sqrt(jnp.mean(((self.vae.decode(self.vae.encode(x)) - target) / self.scale) ** 2))
 
 
 class _Augmented(eqx.Module):

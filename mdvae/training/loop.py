@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from mdvae._types import Key, Scalar
 from mdvae.history import History
 from mdvae.training.feed import AbstractFeed
-from mdvae.vae import AbstractObjective
+from mdvae.vae import AbstractObjective, Examples
 
 Module = TypeVar("Module", bound=eqx.Module)
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -73,7 +73,7 @@ def optimize(
         frames are judged, and the parameters kept are the latest.
     augment : callable, optional
         Example (n_features,) and key to another example; applied to each one anew in every epoch, never to held-out
-        ones.
+        ones, and to both ends of a pair with the same key.
     progress : callable, optional
         Called after each epoch with epochs done, epochs planned, and the epoch's terms.
 
@@ -155,7 +155,7 @@ class _Fixed(NamedTuple):
 class _Given(NamedTuple):
     """What is another in every block: examples, batches of their rows, numbers of the steps, factors on the updates."""
 
-    data: Array
+    data: Array | Examples
     rows: Int[Array, "n_steps batch_size"]
     steps: Int[Array, " n_steps"]
     factors: Float[Array, " n_steps"]
@@ -194,10 +194,10 @@ def _take_steps(known: tuple[_Fixed, _Given], params, state) -> tuple[Any, Any, 
         params, state = carry
         step, factor, batch_rows = inputs
         key = jax.random.fold_in(given.key, step)
-        batch = given.data[batch_rows]
+        batch = _picked(given.data, batch_rows)
         if fixed.augment is not None:
             key, own_key = jax.random.split(key)
-            batch = jax.vmap(fixed.augment)(batch, jax.random.split(own_key, len(batch_rows)))
+            batch = _augmented(fixed.augment, batch, jax.random.split(own_key, len(batch_rows)))
         (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(params, step, batch, key)
         updates, state = fixed.optimizer.update(grads, state, params)
         updates = jax.tree.map(lambda update: factor * update, updates)
@@ -220,7 +220,7 @@ def _validate(objective: AbstractObjective, params, static, data, rows, first, k
     whole = n_batches * _VALIDATION_BATCH
 
     def judge(batch_rows, number):
-        value, terms = objective(module, data[batch_rows], jax.random.fold_in(key, number))
+        value, terms = objective(module, _picked(data, batch_rows), jax.random.fold_in(key, number))
         return {"loss": value, **terms}
 
     totals = []
@@ -232,6 +232,19 @@ def _validate(objective: AbstractObjective, params, static, data, rows, first, k
         terms = judge(rows[whole:], first + n_batches)
         totals.append(jax.tree.map(lambda t: t * (rest / n_frames), terms))
     return jax.tree.map(lambda *parts: sum(parts), *totals)
+
+
+def _picked(data: Any, rows: Int[Array, " n"]) -> Any:
+    """Rows of features, or of all that `Examples` hold."""
+    return jax.tree.map(lambda leaf: leaf[rows], data)
+
+
+def _augmented(augment: Callable, batch: Any, keys: Array) -> Any:
+    """Every example as another one; both ends of a pair in the same way."""
+    if not isinstance(batch, Examples):
+        return jax.vmap(augment)(batch, keys)
+    target = None if batch.target is None else jax.vmap(augment)(batch.target, keys)
+    return batch._replace(x=jax.vmap(augment)(batch.x, keys), target=target)
 
 
 def _check_finite(record: Mapping[str, float], before: list[dict[str, float]]) -> None:

@@ -58,6 +58,8 @@ class ProgressBar:
             shown += f", reconstruction {terms['validation_reconstruction']:.2f}, KL {terms['validation_kl']:.2f}"
         if "validation_penalty" in terms:
             shown += f", strain {terms['validation_penalty']:.2f}"
+        if "validation_vamp" in terms:
+            shown += f", VAMP-2 {terms['validation_vamp']:.3f}"
         with self._lock:
             self._epochs[model] = epoch
             total = n_epochs * len(self._epochs)

@@ -7,7 +7,7 @@ import optax
 from jax.tree_util import Partial
 
 from mdvae._types import Scalar
-from mdvae.vae import AbstractObjective, NegativeELBO, Penalized
+from mdvae.vae import AbstractObjective, NegativeELBO, Penalized, Slow
 
 Schedule = Callable[..., Scalar]
 
@@ -67,6 +67,23 @@ def elbo_by_step(beta: Schedule, free_bits: float) -> Callable[..., AbstractObje
 
 def _elbo(beta, free_bits, step) -> AbstractObjective:
     return NegativeELBO(beta(step), free_bits)
+
+
+def slow_by_step(objective: Callable[..., AbstractObjective], weight: float) -> Callable[..., AbstractObjective]:
+    """The same objective by training step, less the VAMP-2 score.
+
+    Parameters
+    ----------
+    objective : callable
+        Training step to objective.
+    weight : float
+        See `Slow`.
+    """
+    return Partial(_slow, objective, jnp.asarray(weight, jnp.float32))
+
+
+def _slow(objective, weight, step) -> AbstractObjective:
+    return Slow(objective(step), weight)
 
 
 def annealed(

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mdvae._types import Number, Whole
-from mdvae.training.schedules import cyclical, elbo_by_step, warmup
+from mdvae.training.schedules import cyclical, elbo_by_step, slow_by_step, warmup
 from mdvae.vae import VAE, AbstractObjective, ImportanceWeighted, SquaredError
 
 # Gradient steps that training takes where the number of epochs is left open, and the bounds on its epochs.
@@ -44,6 +44,14 @@ class Settings:
     importance_samples : int
         With more than 1 the importance-weighted bound with that many samples is trained, in place of the evidence lower
         bound (doi:10.48550/arXiv.1509.00519); it knows no beta but 1.
+    lagtime : int
+        In frames: the latent point of each frame is decoded to the frame so much later in the same trajectory, which a
+        coordinate can only do by what lasts as long (time-lagged autoencoder, doi:10.1063/1.5011399). By default each
+        frame is its own target. Longer than what is fast, shorter than what is slow is a good choice.
+    vamp_weight : float
+        Nats, weight of a score of how slow the latent coordinates are, with a `lagtime` only: see `mdvae.vae.Slow`.
+        Without it a coordinate may follow what moves much rather than what is slow. Its weight hardly matters once it
+        is well above the nats that the latent point is worth, such as 100; batches should hold some hundred frames.
     validation_fraction : float
         Share of frames held out: whole trajectories where there are many, else blocks of time; see `split_blocks`.
     patience : int, optional
@@ -68,24 +76,26 @@ class Settings:
     n_cycles: Whole = 0
     free_bits: Number = 0.0
     importance_samples: Whole = 1
+    lagtime: Whole = 0
+    vamp_weight: Number = 0.0
     validation_fraction: Number = 0.1
     patience: Whole | None = None
     n_devices: Whole = 1
 
     def __post_init__(self) -> None:
-        for name in ("beta", "free_bits", "learning_rate", "validation_fraction"):
+        for name in ("beta", "free_bits", "vamp_weight", "learning_rate", "validation_fraction"):
             value = getattr(self, name)
             if not hasattr(value, "__float__"):
                 raise TypeError(f"{name} must be a number, got {value!r}")
             object.__setattr__(self, name, float(value))
-        for name in ("beta", "free_bits"):
+        for name in ("beta", "free_bits", "vamp_weight"):
             check_not_negative(name, getattr(self, name))
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate must be a finite number above 0, got {self.learning_rate}")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction}")
         smallest = {"epochs": 1, "batch_size": 1, "patience": 1, "importance_samples": 1, "n_devices": 1}
-        for name, least in (smallest | {"warmup_epochs": 0, "n_cycles": 0}).items():
+        for name, least in (smallest | {"warmup_epochs": 0, "n_cycles": 0, "lagtime": 0}).items():
             value = getattr(self, name)
             if value is None:
                 continue
@@ -100,6 +110,8 @@ class Settings:
             raise ValueError(f"batch_size={self.batch_size} cannot be shared by n_devices={self.n_devices} evenly")
         if self.warmup_epochs and self.n_cycles:
             raise ValueError("warmup_epochs and n_cycles both say how beta rises; give one of them")
+        if self.vamp_weight and not self.lagtime:
+            raise ValueError(f"vamp_weight={self.vamp_weight} asks how slow coordinates are; give a lagtime, in frames")
         if self.importance_samples > 1 and (self.beta != 1 or self.free_bits or self.warmup_epochs or self.n_cycles):
             raise ValueError(
                 "importance_samples trains a bound on the likelihood itself, which knows no beta but 1, no free_bits, "
@@ -143,6 +155,11 @@ class Plan:
 
     def objective(self) -> Callable[..., AbstractObjective]:
         """Training step to what is minimized."""
+        settings = self.settings
+        bound = self._bound()
+        return slow_by_step(bound, float(settings.vamp_weight)) if settings.vamp_weight else bound
+
+    def _bound(self) -> Callable[..., AbstractObjective]:
         settings = self.settings
         if settings.importance_samples > 1:
             weighted = ImportanceWeighted(int(settings.importance_samples))

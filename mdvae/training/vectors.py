@@ -12,10 +12,12 @@ from mdvae._keys import key_for
 from mdvae._types import Key, Whole
 from mdvae.history import History
 from mdvae.training.descent import descend
+from mdvae.training.examples import check_weights, lagged_pairs
 from mdvae.training.feed import Resident
 from mdvae.training.progress import ProgressBar
 from mdvae.training.settings import check_density, settings_from
 from mdvae.training.splits import split_blocks
+from mdvae.trajectory.weights import checked_weights
 from mdvae.vae import VAE, Diagnostics, diagnose, reconstruction_error
 
 
@@ -58,6 +60,7 @@ def train_vae(
     *,
     lengths: Sequence[int] | None = None,
     augment: Callable | None = None,
+    weights: Float[np.ndarray, " n"] | None = None,
     key: Key | None = None,
     seed: Whole = 0,
     progress: bool = True,
@@ -74,7 +77,10 @@ def train_vae(
         Numbers of examples that follow one another in time, for the split into training and held-out blocks; all of
         them, if left out.
     augment : callable, optional
-        Example and key to an example that could stand for it; applied to training examples, anew in every epoch.
+        Example and key to an example that could stand for it; applied to training examples, anew in every epoch, and to
+        both ends of a pair with the same key.
+    weights : (n,), optional
+        How much the loss of each example counts, at least 0; only their ratios matter.
     key : PRNG key, optional
         Made from ``seed`` if left out.
     seed : int
@@ -109,17 +115,24 @@ def train_vae(
     check_density(vae, chosen)
     if lengths is not None and sum(lengths) != len(x):
         raise ValueError(f"lengths add up to {sum(lengths)}, there are {len(x)} vectors")
-    training, validation = split_blocks([len(x)] if lengths is None else lengths, float(chosen.validation_fraction))
+    lengths = [len(x)] if lengths is None else lengths
+    training, validation = split_blocks(lengths, float(chosen.validation_fraction))
+    lagtime = int(chosen.lagtime)
+    training, validation = lagged_pairs(lengths, validation, lagtime)
+    if weights is not None:
+        weights = checked_weights(weights, len(x))
+        check_weights(weights, training, validation)
     plan = chosen.plan(len(training))
     key = key_for("train", seed) if key is None else key
-    feed = Resident(x, training, validation, plan.batch_size, int(chosen.n_devices))
+    feed = Resident(x, training, validation, plan.batch_size, int(chosen.n_devices), lagtime=lagtime, weights=weights)
     with ProgressBar(progress) as bar:
         trained, history = descend(
             vae, feed, objective=plan.objective(), plan=plan, key=key, augment=augment, progress=bar
         )
     try:
-        error = reconstruction_error(trained, x[validation])
-        found = diagnose(trained, x[training], reconstruction=error, key=jax.random.fold_in(key, 2**31))
+        error = reconstruction_error(trained, x[validation], x[validation + lagtime] if lagtime else None)
+        own = None if weights is None else weights[training]
+        found = diagnose(trained, x[training], reconstruction=error, key=jax.random.fold_in(key, 2**31), weights=own)
     except KeyboardInterrupt:
         # What is trained is worth more than what is said about it.
         found = None

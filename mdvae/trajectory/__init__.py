@@ -6,6 +6,7 @@ from mdvae.trajectory.periodic import Molecules
 from mdvae.trajectory.reading import read, stream
 from mdvae.trajectory.system import System, system_of_array, system_of_file
 from mdvae.trajectory.topologies import bead_topology, extension
+from mdvae.trajectory.weights import check_temperature, frame_weights, is_bias
 from mdvae.trajectory.writing import SAVE_FORMATS, Conformations, check_output, save_trajectory, to_trajectory
 
 __all__ = [
@@ -21,9 +22,12 @@ __all__ = [
     "atom_names",
     "bead_topology",
     "check_output",
+    "check_temperature",
     "explicit_features",
     "extension",
     "find_backbone",
+    "frame_weights",
+    "is_bias",
     "read",
     "save_trajectory",
     "stream",

@@ -80,6 +80,8 @@ class Frames:
     alignment : AbstractAlignment
         What posed them.
     report : Report
+    weights : (n_frames,), optional
+        How much each counts, at least 0; only their ratios matter. All the same if left out.
     """
 
     coordinates: Float[np.ndarray, "n_frames n_atoms dim"]
@@ -88,6 +90,7 @@ class Frames:
     system: System
     alignment: AbstractAlignment
     report: Report
+    weights: Float[np.ndarray, " n_frames"] | None = None
 
     @property
     def n_frames(self) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdvae._memory import forget, rows_together
+from mdvae._types import Number
 from mdvae.alignment import AbstractAlignment, count_jumps, fit_alignment, pose
 from mdvae.trajectory.cache import Cache, fingerprint
 from mdvae.trajectory.files import Raw
@@ -33,6 +34,7 @@ from mdvae.trajectory.topologies import (
     read_topology,
     subset,
 )
+from mdvae.trajectory.weights import check_temperature, frame_weights
 
 Source = Any
 Top = str | os.PathLike | md.Topology | md.Trajectory
@@ -56,6 +58,8 @@ def read(
     alignment: str = "superposition",
     cache: str | os.PathLike | None = None,
     scratch: str | os.PathLike | None = None,
+    weights: Any = None,
+    temperature: Number | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> Frames:
     """Read conformations and lay them in a standard pose that is learned from them.
@@ -89,6 +93,11 @@ def read(
         Folder for frames that would take more than a third of the memory that is free, where their number is known
         beforehand (not in text files): without a name there, and gone with the array. What is written is told to the
         logger "mdvae".
+    weights : array (n_frames,), path, column of a COLVAR file, or list of these with one for each trajectory, optional
+        How much each frame counts wherever something is learned or counted, such as ``"COLVAR:metad.rbias"``: see
+        `mdvae.trajectory.frame_weights`. The common pose, and which bond lengths are possible, do not depend on them.
+    temperature : float, optional
+        In K, where weights are a bias energy.
     progress : callable, optional
         Called with the number of frames read so far.
 
@@ -103,6 +112,7 @@ def read(
     """
     stride, chunk = _positive(stride, "stride"), None if chunk is None else _positive(chunk, "chunk")
     unit = _unit(length_unit)
+    check_temperature(weights, temperature)
     if center not in ("mass", "geometry"):
         raise ValueError(f"center={center!r} is not known; expected 'mass' or 'geometry'")
     topology = None if top is None else read_topology(top)
@@ -121,7 +131,7 @@ def read(
             _log.info("posed frames found in %s", kept.frames_path)
             if known.report.n_broken:
                 warnings.warn("; ".join(known.report.messages), stacklevel=2)
-            return known
+            return _weighted(known, weights, stride, temperature)
     store = choose_store(
         _expected(plans, stride), 4 * system.n_atoms * system.dim, kept, None if scratch is None else Path(scratch)
     )
@@ -133,16 +143,24 @@ def read(
             # Trajectory files have three coordinates; a system in the plane is written with the third one zero.
             coordinates, system = flattened(coordinates), dataclasses.replace(system, dim=2)
             messages.append("every z is 0: read as a system in the plane")
-        weights = system.masses if center == "mass" else np.ones_like(system.masses)
-        fitted = fit_alignment(alignment, coordinates, weights)
+        masses = system.masses if center == "mass" else np.ones_like(system.masses)
+        fitted = fit_alignment(alignment, coordinates, masses)
         gap = pose(fitted, coordinates)
         messages += _tell(found, stacklevel=3)
-        report = _report(fitted, alignment, coordinates, lengths, weights, found, messages, system.unit, gap)
+        report = _report(fitted, alignment, coordinates, lengths, masses, found, messages, system.unit, gap)
         frames = Frames(coordinates, lengths, time, system, fitted, report)
-        return frames if kept is None else kept.save(frames)
+        return _weighted(frames if kept is None else kept.save(frames), weights, stride, temperature)
     finally:
         if kept is not None:
             kept.discard()
+
+
+def _weighted(frames: Frames, weights: Any, stride: int, temperature: Number | None) -> Frames:
+    """The same frames, with weights if there are any."""
+    if weights is None:
+        return frames
+    found = frame_weights(weights, frames.lengths, stride=stride, temperature=temperature)
+    return dataclasses.replace(frames, weights=found)
 
 
 def stream(

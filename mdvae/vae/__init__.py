@@ -7,7 +7,17 @@ from mdvae.vae.disentanglement import mutual_information_gap, total_correlation
 from mdvae.vae.evidence import LogLikelihood, check_samples, log_likelihood
 from mdvae.vae.likelihoods import AbstractLikelihood, Categorical, Gaussian, SquaredError
 from mdvae.vae.low_rank import LowRankGaussian
-from mdvae.vae.objectives import AbstractObjective, ImportanceWeighted, NegativeELBO, Penalized
+from mdvae.vae.objectives import (
+    AbstractObjective,
+    Examples,
+    ImportanceWeighted,
+    NegativeELBO,
+    Penalized,
+    Slow,
+    as_examples,
+    vamp2,
+    weighted_mean,
+)
 from mdvae.vae.priors import AbstractPrior, Fixed, Flow, GaussianMixture, StandardNormal, VampPrior
 from mdvae.vae.vae import VAE
 
@@ -18,6 +28,7 @@ __all__ = [
     "AbstractPrior",
     "Categorical",
     "Diagnostics",
+    "Examples",
     "Fixed",
     "Flow",
     "Gaussian",
@@ -28,9 +39,11 @@ __all__ = [
     "LowRankGaussian",
     "NegativeELBO",
     "Penalized",
+    "Slow",
     "SquaredError",
     "StandardNormal",
     "VampPrior",
+    "as_examples",
     "build_vae",
     "check_samples",
     "diagnose",
@@ -41,4 +54,6 @@ __all__ = [
     "perceptrons",
     "reconstruction_error",
     "total_correlation",
+    "vamp2",
+    "weighted_mean",
 ]

@@ -155,7 +155,12 @@ def _short(values: Float[np.ndarray, " n"]) -> str:
 
 
 def diagnose(
-    vae: VAE, x: Float[Array | np.ndarray, "n n_features"], *, reconstruction: tuple[float, str], key: Key
+    vae: VAE,
+    x: Float[Array | np.ndarray, "n n_features"],
+    *,
+    reconstruction: tuple[float, str],
+    key: Key,
+    weights: Float[np.ndarray, " n"] | None = None,
 ) -> Diagnostics:
     """Look at the latent space of a trained model.
 
@@ -167,12 +172,14 @@ def diagnose(
     reconstruction : float and str
         Error on held-out examples and its unit, as from `reconstruction_error`.
     key : PRNG key
+    weights : (n,), optional
+        Of the examples: those that stand for all are then evenly spaced in weight.
 
     Returns
     -------
     Diagnostics
     """
-    chosen = jnp.asarray(x[evenly(len(x))])
+    chosen = jnp.asarray(x[evenly(len(x), weights)])
     error, unit = reconstruction
     measured = _measured(vae, chosen, key)
     kl, by_dimension, least, most, means, variances, prior_mean, prior_covariance, z, drawn = (
@@ -246,14 +253,21 @@ def _moments_apart(
     return float(0.5 * (squares - d - np.linalg.slogdet(ratio)[1]) - by_chance - 2 * spread)
 
 
-def evenly(n: int) -> Int[np.ndarray, " n_chosen"]:
+def evenly(n: int, weights: Float[np.ndarray, " n"] | None = None) -> Int[np.ndarray, " n_chosen"]:
     """Indices of the examples, among n, that stand for all.
 
     Parameters
     ----------
     n : int
+    weights : (n,), optional
+        At least 0. Indices are then evenly spaced in the sum of the weights: what weighs much comes several times, what
+        weighs nothing never (systematic resampling).
     """
-    return np.unique(np.linspace(0, n - 1, min(n, _MOST)).astype(int))
+    if weights is None:
+        return np.unique(np.linspace(0, n - 1, min(n, _MOST)).astype(int))
+    count = min(n, _MOST)
+    total = np.cumsum(weights, dtype=np.float64)
+    return np.searchsorted(total, (np.arange(count) + 0.5) * (total[-1] / count), side="right")
 
 
 @eqx.filter_jit
@@ -292,17 +306,21 @@ def _measured(vae: VAE, x: Float[Array, "n n_features"], key: Key) -> tuple[Arra
 
 
 @eqx.filter_jit
-def _root_mean_square(vae: VAE, x: Float[Array, "n n_features"]) -> Array:
-    return jnp.sqrt(jnp.mean((jax.vmap(lambda one: vae.decode(vae.encode(one)))(x) - x) ** 2))
+def _root_mean_square(vae: VAE, x: Float[Array, "n n_features"], target: Float[Array, "n n_features"]) -> Array:
+    return jnp.sqrt(jnp.mean((jax.vmap(lambda one: vae.decode(vae.encode(one)))(x) - target) ** 2))
 
 
 @eqx.filter_jit
-def _share_wrong(vae: VAE, x: Float[Array, "n n_features"]) -> Array:
+def _share_wrong(vae: VAE, x: Float[Array, "n n_features"], target: Float[Array, "n n_features"]) -> Array:
     decoded = jax.vmap(lambda one: vae.decode(vae.encode(one)))(x)
-    return jnp.mean(jnp.argmax(decoded, axis=1) != jnp.argmax(x, axis=1))
+    return jnp.mean(jnp.argmax(decoded, axis=1) != jnp.argmax(target, axis=1))
 
 
-def reconstruction_error(vae: VAE, x: Float[Array | np.ndarray, "n n_features"]) -> tuple[float, str]:
+def reconstruction_error(
+    vae: VAE,
+    x: Float[Array | np.ndarray, "n n_features"],
+    target: Float[Array | np.ndarray, "n n_features"] | None = None,
+) -> tuple[float, str]:
     """How far examples are from what is decoded of their posterior means, and in which unit.
 
     Parameters
@@ -310,6 +328,8 @@ def reconstruction_error(vae: VAE, x: Float[Array | np.ndarray, "n n_features"])
     vae : VAE
     x : (n, n_features)
         Best examples that were not trained on.
+    target : (n, n_features), optional
+        Of a time-lagged model the later examples, to which what is decoded is compared; x if left out.
 
     Returns
     -------
@@ -317,6 +337,7 @@ def reconstruction_error(vae: VAE, x: Float[Array | np.ndarray, "n n_features"])
         Root mean square over features; for classes the share that comes out as another.
     """
     x = jnp.asarray(x)
+    aim, which = (x, "") if target is None else (jnp.asarray(target), ", from the later example")
     if isinstance(vae.likelihood, Categorical):
-        return float(_share_wrong(vae, x)), "of the classes come out as another"
-    return float(_root_mean_square(vae, x)), "(root mean square of a feature, in the data's unit)"
+        return float(_share_wrong(vae, x, aim)), f"of the classes come out as another{which}"
+    return float(_root_mean_square(vae, x, aim)), f"(root mean square of a feature{which}, in the data's unit)"

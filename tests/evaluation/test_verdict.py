@@ -403,3 +403,14 @@ def test_few_frames_say_nothing_about_distributions(learned, held_out):
         assert "noise floor" not in str(verdict)
         assert "ensemble of these frames" not in str(verdict)
         assert "yes" not in verdict.uses.values()
+
+
+def test_lags_and_weights_are_named(learned, held_out):
+    """Without a word about reconstructions that the model was never asked for."""
+    how = {"lagtime": 7, "effective_frames": {"training": 200.0, "validation": 20.0}}
+    model = dataclasses.replace(learned, settings=learned.settings | how)
+    found = mdvae.evaluate(model, held_out[:2], n_generated=200)
+    assert said(found, "time-lagged", "what comes 7 frames later")[1] == "note"
+    assert said(found, "trained on weighted frames", "count the same")[1] == "note"
+    assert found.verdict.uses["generation"] in ("with care", "no")
+    silent(found, "z stands for the structure", "PCA of the same size reconstructs better")

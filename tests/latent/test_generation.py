@@ -69,6 +69,20 @@ def test_the_aggregate_posterior_is_the_mean_of_posteriors(trained):
     np.testing.assert_allclose(generated.std(0), decoded.std(0), atol=0.05)
 
 
+def test_the_aggregate_posterior_is_weighted_as_the_frames_are(trained):
+    """Of three frames, of which one weighs nothing and one three times the other."""
+    data = dataclasses.replace(trained.data, frames=trained.data.frames[[0, 100, 200]], weights=np.array([1.0, 0, 3]))
+    model = dataclasses.replace(trained, data=data)
+    n = 4000
+    z = _PRIORS["aggregate_posterior"](model, jax.random.split(jax.random.key(0), n))
+    posteriors = jax.vmap(lambda frame: model.vae.encoder(model.representation.to_features(frame)))(data.frames)
+    means, own = np.asarray(posteriors.mean), np.exp(2 * np.asarray(posteriors.log_std))
+    share = np.array([0.25, 0, 0.75])
+    variance = share @ own + share @ (means - share @ means) ** 2
+    np.testing.assert_array_less(np.abs(z.mean(axis=0) - share @ means), 4 * np.sqrt(variance / n))
+    np.testing.assert_allclose(z.var(axis=0), variance, rtol=0.12)
+
+
 def test_the_aggregate_posterior_has_no_frames_twice_in_step(trained):
     """Which frame and which noise are drawn apart: equal frames come with different noise."""
     z = _PRIORS["aggregate_posterior"](trained, jax.random.split(jax.random.key(0), 2000))

@@ -150,6 +150,32 @@ def test_noise_has_the_moments_of_what_is_left_out(trained, frames, rank):
     np.testing.assert_allclose(np.trace(covariance), np.trace(total), rtol=0.1)
 
 
+@pytest.mark.parametrize("n", [60, 8])
+def test_noise_of_weight_2_is_that_of_the_frame_twice(rng, n):
+    """Of more examples than features, and of fewer."""
+    left = rng.normal(size=(n, 12)).astype(np.float32) * np.linspace(1, 3, 12, dtype=np.float32)
+    counts = rng.integers(1, 4, n)
+    weighted = afterwards._noise_of(left, 3, counts.astype(float))
+    repeated = afterwards._noise_of(np.repeat(left, counts, axis=0), 3)
+    ours, theirs = (np.asarray(one.relative @ one.relative.T) for one in (weighted, repeated))
+    np.testing.assert_allclose(weighted.width(), repeated.width(), rtol=1e-3)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-2)
+
+
+def test_a_prior_lies_where_the_weights_are(trained):
+    """Every other stretch of the kept frames weighs nothing; the model's diagnostics look elsewhere as well."""
+    n = len(trained.data.frames)
+    weights = np.where(np.arange(n) % 30 < 15, 0.0, 3.0)
+    model = dataclasses.replace(trained, data=dataclasses.replace(trained.data, weights=weights))
+    found = mdvae.fit_prior(model, "mixture", n_components=2, epochs=60, learning_rate=0.02, seed=0, progress=False)
+    z = mdvae.encode(trained, trained.data.frames[weights > 0])
+    prior = found.vae.prior_distribution()
+    drawn = np.asarray(jax.vmap(prior.sample)(jax.random.split(jax.random.key(0), 4000)))
+    np.testing.assert_allclose(drawn.mean(axis=0), z.mean(axis=0), atol=0.15)
+    np.testing.assert_allclose(found.diagnostics.aggregate_mean, z.mean(axis=0), atol=1e-3)
+    assert surprise(found, z).mean() < surprise(trained, z).mean() + 0.1
+
+
 def test_samples_with_it_have_bonds_that_decoder_means_shorten(trained, frames):
     bond = [
         np.linalg.norm(np.diff(x[..., :2], axis=1), axis=2).mean()

@@ -20,6 +20,14 @@ for model in (four, streamed):
     for name, values in one.history.terms.items():
         np.testing.assert_allclose(model.history.terms[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
     np.testing.assert_allclose(mdvae.encode(model, chain), mdvae.encode(one, chain), atol=1e-3)
+del options["augment"]
+options |= {"lagtime": 2, "vamp_weight": 3.0, "weights": np.linspace(1, 2, 400)}
+one, four, streamed = (mdvae.fit(chain, batch_size=32, **options, **more) for more in (
+    {}, {"n_devices": 4}, {"n_devices": 4, "cache": "cache"}
+))
+for model in (four, streamed):
+    for name, values in one.history.terms.items():
+        np.testing.assert_allclose(model.history.terms[name], values, rtol=1e-3, atol=1e-4, err_msg=name)
 from mdvae.training import Resident
 rows = np.arange(100)
 data, batches = next(Resident(np.zeros((100, 2), np.float32), rows, rows, 8, 4).shuffled(jax.random.key(0)))

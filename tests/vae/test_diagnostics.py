@@ -440,3 +440,13 @@ def test_reconstruction_of_classes_is_the_share_of_wrong_ones():
     error, unit = reconstruction_error(vae, np.eye(4, dtype=np.float32)[classes])
     assert error == pytest.approx(0.1)
     assert "classes" in unit
+
+
+def test_examples_that_stand_for_weighted_ones_come_as_often_as_they_weigh(rng):
+    weights = rng.integers(0, 4, 1000).astype(float)
+    chosen = evenly(1000, weights)
+    assert len(chosen) == 1000
+    counts = np.bincount(chosen, minlength=1000)
+    expected = weights * 1000 / weights.sum()
+    assert np.all(np.abs(counts - expected) < 1)
+    np.testing.assert_array_equal(evenly(10, np.full(10, 7.0)), np.arange(10))

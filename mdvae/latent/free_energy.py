@@ -113,6 +113,8 @@ class FreeEnergy:
     ----------
     temperature : float
         K.
+    names : tuple of str
+        Of the coordinates.
     edges : tuple of (n_bins + 1,)
         Of the bins along each coordinate.
     values : (n_bins,) or (n_bins, n_bins)
@@ -141,6 +143,7 @@ class FreeEnergy:
     """
 
     temperature: float
+    names: tuple[str, ...]
     edges: Edges
     values: Float[np.ndarray, "*bins"]
     errors: Float[np.ndarray, "*bins"]
@@ -195,12 +198,12 @@ class FreeEnergy:
         yield f"  errors by a bootstrap over {blocks}" if self.n_blocks > 1 else f"  no errors: there is only {blocks}"
 
     def _table_of_minima(self) -> Iterator[str]:
-        axes = ["z"] if len(self.edges) == 1 else ["z1", "z2"]
-        yield f"{'minima':16s}" + "".join(f"{name:>9s}" for name in axes) + f"{'F (kJ/mol)':>18s}"
+        axes = "".join(f"{name[:8]:>9s}" for name in self.names)
+        yield f"{'minima':16s}{axes}{'F (kJ/mol)':>18s}"
         for i, well in enumerate(self.minima):
             yield f"  {i + 1:<14d}" + _numbers(well.position) + f"{well.free_energy!s:>18s}"
         if self.barriers:
-            yield f"{'barriers':16s}" + "".join(f"{name:>9s}" for name in axes) + f"{'there':>18s}{'back':>18s}"
+            yield f"{'barriers':16s}{axes}{'there':>18s}{'back':>18s}"
         for barrier in self.barriers:
             name, heights = " to ".join(str(i + 1) for i in barrier.wells), (barrier.height, barrier.back)
             yield f"  {name:14s}" + _numbers(barrier.position) + "".join(f"{height!s:>18s}" for height in heights)
@@ -225,6 +228,7 @@ class FreeEnergy:
         return {
             **plain,
             "kT": self.kT,
+            "names": list(self.names),
             "edges": [borders.tolist() for borders in self.edges],
             **arrays,
             "minima": [dataclasses.asdict(well) for well in self.minima],
@@ -236,7 +240,7 @@ class FreeEnergy:
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row a bin: its center, free energy, error, frames."""
         for index in np.ndindex(*self.values.shape):
-            center = {f"z{d + 1}": float(self.centers[d][i]) for d, i in enumerate(index)}
+            center = {name: float(x[i]) for name, x, i in zip(self.names, self.centers, index, strict=True)}
             numbers = {"free_energy": float(self.values[index]), "error": float(self.errors[index])}
             yield {**center, **numbers, "frames": int(self.counts[index])}
 
@@ -247,8 +251,7 @@ class FreeEnergy:
         ----------
         path : path
         """
-        columns = [f"z{d + 1}" for d in range(len(self.edges))]
-        write_numbers(path, [*columns, "free_energy", "error", "frames"], self.rows(), self.to_dict())
+        write_numbers(path, [*self.names, "free_energy", "error", "frames"], self.rows(), self.to_dict())
 
 
 _PLAIN = (
@@ -266,6 +269,7 @@ def free_energy(
     *,
     weights: Any = None,
     states: Any = None,
+    names: Sequence[str] | None = None,
     n_bins: Whole | None = None,
     edges: Sequence[np.ndarray] | None = None,
     block_length: Whole | None = None,
@@ -294,6 +298,8 @@ def free_energy(
         ``((low, high), (low, high))``, None standing for an open end; a function of all points (n_frames, n_dims) to
         booleans (n_frames,); or such booleans themselves, for a list of trajectories also as a list, where something
         else than z tells states apart. If left out, one around each minimum.
+    names : sequence of str, optional
+        Of the coordinates; z, or z1 and z2, if left out.
     n_bins : int, optional
         Along each coordinate; if left out 2 n^(1/3) in one dimension and 2 n^(1/4) in two, from 10 to 100.
     edges : sequence of (n_bins + 1,), optional
@@ -360,6 +366,7 @@ def free_energy(
     places = np.stack([axis.ravel() for axis in np.meshgrid(*_centers(borders), indexing="ij")], axis=1)
     return FreeEnergy(
         temperature=float(temperature),
+        names=_names(names, points.shape[1]),
         edges=borders,
         values=values.reshape(shape),
         errors=np.where(np.isfinite(values), errors, np.nan).reshape(shape),
@@ -423,6 +430,14 @@ def _at_least(name: str, value: Whole, least: int) -> int:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return operator.index(value)
+
+
+def _names(names: Sequence[str] | None, n_dims: int) -> tuple[str, ...]:
+    if names is None:
+        return ("z",) if n_dims == 1 else ("z1", "z2")
+    if len(names) != n_dims:
+        raise ValueError(f"names must be {n_dims}, one for each coordinate, got {len(names)}")
+    return tuple(names)
 
 
 def _joined(name: str, given: Any, lengths: list[int]) -> np.ndarray:
@@ -492,7 +507,7 @@ def _masks(states: Any, points: Points, lengths: list[int]) -> dict[str, Mask]:
 def _mask(name: str, region: Any, points: Points, lengths: list[int]) -> Mask:
     if callable(region):
         return _booleans(name, region(points), lengths)
-    box = _box(region, points.shape[1])
+    box = _box(name, region, points.shape[1])
     if box is None:
         return _booleans(name, region, lengths)
     low, high = box.T
@@ -506,25 +521,21 @@ def _booleans(name: str, given: Any, lengths: list[int]) -> Mask:
     return mask
 
 
-def _box(region: Any, n_dims: int) -> Float[np.ndarray, "n_dims 2"] | None:
+def _box(name: str, region: Any, n_dims: int) -> Float[np.ndarray, "n_dims 2"] | None:
     """Lower and upper end along each coordinate, if that is what the region is."""
     if not isinstance(region, tuple | list):
         return None
     try:
-        ends = np.array(region, dtype=object).reshape(n_dims, 2)
-    except ValueError:
+        ends = np.array(region, dtype=object).ravel()
+    except ValueError:  # masks of trajectories, each of its own length
         return None
-    open_ends = np.array([[-np.inf, np.inf]] * n_dims)
-    if any(
-        isinstance(end, bool | np.bool_) or not isinstance(end, float | int | np.number | None) for end in ends.flat
-    ):
+    if any(isinstance(end, bool) or not isinstance(end, float | int | np.integer | np.floating | None) for end in ends):
         return None
-    return np.array(
-        [
-            [o if e is None else float(e) for e, o in zip(*pair, strict=True)]
-            for pair in zip(ends, open_ends, strict=True)
-        ]
-    )
+    if len(ends) != 2 * n_dims:
+        expected = "(low, high)" if n_dims == 1 else "((low, high), (low, high))"
+        raise ValueError(f"state {name!r} is {region}; expected {expected}")
+    box = [(-np.inf if low is None else low, np.inf if high is None else high) for low, high in ends.reshape(n_dims, 2)]
+    return np.array(box, np.float64)
 
 
 # -- frames to numbers with errors

@@ -1,7 +1,5 @@
 """A free-energy surface with its errors, minima, barriers and states."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -33,9 +31,7 @@ _STRIP = 0.03
 _COLORS = tuple(color for color in OKABE_ITO if color not in (BLUE, VERMILION, BLACK))
 
 
-def free_energy(
-    surface: FreeEnergy, *, names: Sequence[str] | None = None, states: bool = True, ax: Axes | None = None
-) -> Figure:
+def free_energy(surface: FreeEnergy, *, states: bool = True, ax: Axes | None = None) -> Figure:
     """Draw a free energy: over one coordinate a curve with a band of one standard error, over two a map.
 
     Minima are numbered, and crosses mark the barriers between them. Where there are no frames nothing is drawn.
@@ -43,9 +39,7 @@ def free_energy(
     Parameters
     ----------
     surface
-        From `mdvae.free_energy`.
-    names
-        Labels of the axes, with units; latent coordinates by default.
+        From `mdvae.free_energy`; its names label the axes.
     states
         Show where states are, if there are several: strips below a curve, borders in a map, of the bins that belong to
         a state by more than half of what they hold.
@@ -58,9 +52,7 @@ def free_energy(
         The new figure, or the one of `ax`.
     """
     n_dims = len(surface.edges)
-    names = [coordinate_name(d, n_dims) for d in range(n_dims)] if names is None else list(names)
-    if len(names) != n_dims:
-        raise ValueError(f"names must be {n_dims} labels, got {len(names)}")
+    names = [_label(name) for name in surface.names]
     if ax is None:
         ax = new_figure(columns=1, height_mm=58 if n_dims == 1 else 68).subplots()
     handles = (_draw_curve if n_dims == 1 else _draw_surface)(ax, surface, states and len(surface.states.names) > 1)
@@ -68,6 +60,13 @@ def free_energy(
     if handles:
         legend_above(ax, n_columns=4, handles=handles)
     return figure_of(ax)
+
+
+def _label(name: str) -> str:
+    """Of a latent coordinate by its number, of anything else as it was given."""
+    if name == "z":
+        return coordinate_name(0, 1)
+    return coordinate_name(int(name[1:]) - 1, 2) if name[:1] == "z" and name[1:].isdigit() else name
 
 
 def _draw_curve(ax: Axes, surface: FreeEnergy, states: bool) -> list[Artist]:

@@ -298,7 +298,8 @@ REFUSED = {
     "empty state": ((GOOD,), {"states": {"far": ((50, 60), (None, None))}}, "'far' holds none of 50 frames"),
     "state of numbers": ((GOOD,), {"states": {"a": np.arange(50)}}, "expected True or False for each frame"),
     "short mask": ((GOOD,), {"states": {"a": np.ones(9, bool)}}, "those in state 'a' have shape (9,)"),
-    "interval in the plane": ((GOOD,), {"states": {"a": (0.0, 1.0)}}, "those in state 'a' have shape (2,)"),
+    "interval in the plane": ((GOOD,), {"states": {"a": (0.0, 1.0)}}, "expected ((low, high), (low, high))"),
+    "one name for two": ((GOOD,), {"names": ["z"]}, "names must be 2, one for each coordinate, got 1"),
     "a list of states": ((GOOD,), {"states": [(0.0, 1.0)]}, "states must be a dictionary"),
 }
 

@@ -16,7 +16,9 @@ def two_wells(n=20_000, seed=0):
 
 @pytest.fixture(scope="module")
 def curve():
-    return mdvae.free_energy(two_wells()[:, 0], states={"left": (None, 0.0), "right": (0.0, None)})
+    return mdvae.free_energy(
+        two_wells()[:, 0], states={"left": (None, 0.0), "right": (0.0, None)}, names=["Distance (nm)"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def of_marker(ax, marker):
 def test_a_curve_with_its_band(curve):
     mine = Figure()
     ax = mine.subplots()
-    assert plots.free_energy(curve, names=["Distance (nm)"], ax=ax) is mine
+    assert plots.free_energy(curve, ax=ax) is mine
     assert ax.get_xlabel() == "Distance (nm)"
     assert ax.get_ylabel() == "Free energy (kJ/mol)"
     seen = np.isfinite(curve.values)
@@ -89,8 +91,3 @@ def test_nothing_lies_off_the_page(name, tmp_path):
     assert box.x1 <= width
     assert box.y1 <= height
     plots.save_figure(figure, tmp_path / "f.png")
-
-
-def test_as_many_names_as_coordinates(surface):
-    with pytest.raises(ValueError, match="names must be 2 labels, got 1"):
-        plots.free_energy(surface, names=["φ"])

@@ -3,7 +3,7 @@
 from mdvae.trajectory.backbone import Backbone, alpha_carbons, atom_names, find_backbone
 from mdvae.trajectory.frames import Chunk, Frames, Report
 from mdvae.trajectory.periodic import Molecules
-from mdvae.trajectory.reading import read, stream
+from mdvae.trajectory.reading import Preparation, read, stream
 from mdvae.trajectory.system import System, system_of_array, system_of_file
 from mdvae.trajectory.topologies import bead_topology, extension
 from mdvae.trajectory.writing import SAVE_FORMATS, Conformations, check_output, save_trajectory, to_trajectory
@@ -15,6 +15,7 @@ __all__ = [
     "Conformations",
     "Frames",
     "Molecules",
+    "Preparation",
     "Report",
     "System",
     "alpha_carbons",

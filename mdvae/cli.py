@@ -652,6 +652,64 @@ def log_likelihood(
 
 
 @_verb
+def free_energy(
+    latents: Annotated[
+        list[Path], typer.Argument(help="Latent points, as encode writes them: .npy, .csv or COLVAR; one a trajectory.")
+    ],
+    temperature: Annotated[float, typer.Option("--temperature", "-T", help="In K.")] = 300.0,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the frames: w.npy, or a bias such as COLVAR:metad.rbias; again for each file."),
+    ] = None,
+    coordinates: Annotated[
+        str | None, typer.Option(help="Which of the latent coordinates, from 1: 2 or 1,3; all if left out.")
+    ] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Region: NAME=low:high, or NAME=low:high,low:high; repeat it.")
+    ] = None,
+    n_bins: Annotated[int | None, typer.Option(help="Along each coordinate; by the number of frames if left out.")] = (
+        None
+    ),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the bins to a .csv table, or everything to JSON.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw it: .png, .pdf or .svg.")] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Free energy over one or two latent coordinates: minima, barriers and states, with errors.
+
+    mdvae free-energy z.csv --state "A=:0" --state "B=0:" -o free-energy.csv --figure free-energy.png
+    """
+    if output is not None and output.suffix.lower() not in (".json", ".csv"):
+        raise ValueError(f"{output} is neither JSON nor a table; expected a name like f.json or f.csv")
+    for path in (output, figure):
+        if path is not None:
+            _check_output(path, [*latents])
+    regions = None if not state else dict(_region(text) for text in state)
+    mdvae = _engine()
+
+    dims = None if coordinates is None else [i - 1 for i in _whole_numbers("--coordinates", coordinates)]
+    names = None if dims is None else [f"z{dim + 1}" for dim in dims]
+    runs = [run for path in latents for run in mdvae.pipeline.read_latent_trajectories(path, dims)]
+    weighting = None
+    if weights is not None:
+        lengths, kelvins = [len(run) for run in runs], temperature if mdvae.trajectory.is_bias(weights) else None
+        weighting = mdvae.trajectory.frame_weights(_one_or_many(weights), lengths, temperature=kelvins)
+    with mdvae.pipeline.working(not quiet, "counting and drawing anew"):
+        found = mdvae.free_energy(
+            runs, temperature, weights=weighting, states=regions, names=names, n_bins=n_bins, seed=seed
+        )
+    _say(quiet, str(found))
+    if output is not None:
+        found.save(output)
+        _say(quiet, f"wrote {output}")
+    if figure is not None:
+        mdvae.plots.save_figure(mdvae.plots.free_energy(found), figure)
+        _say(quiet, f"wrote {figure}")
+
+
+@_verb
 def fit_prior(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.")],
@@ -821,6 +879,18 @@ def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise ValueError(f"{option} takes whole numbers with commas between them, such as 4,6; got {text!r}") from None
+
+
+def _region(text: str) -> tuple[str, tuple]:
+    """Name and interval, or name and one interval for each coordinate."""
+    name, _, intervals = text.partition("=")
+    try:
+        ends = [tuple(float(end) if end else None for end in part.split(":")) for part in intervals.split(",")]
+        if not name or any(len(pair) != 2 for pair in ends):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"--state takes NAME=low:high, such as A=:0.5 or A=-1:0,2:3; got {text!r}") from None
+    return name, ends[0] if len(ends) == 1 else tuple(ends)
 
 
 def _check_model_name(mdvae: ModuleType, output: Path) -> None:

@@ -411,17 +411,53 @@ def read_latents(path: str | os.PathLike) -> Float[np.ndarray, "n_frames latent_
     ValueError, OSError
         If there are no such points.
     """
-    path = Path(path)
+    return _read_latents(Path(path))[0]
+
+
+def read_latent_trajectories(
+    path: str | os.PathLike, dims: Sequence[int] | None = None
+) -> list[Float[np.ndarray, "_ n_dims"]]:
+    """Latent points as `read_latents` gives them, each trajectory by itself.
+
+    Parameters
+    ----------
+    path : path
+        As for `read_latents`; where a column says which trajectory a frame is of, the file is divided by it.
+    dims : sequence of int, optional
+        The latent coordinates to take, counted from 0; all of them if left out.
+
+    Returns
+    -------
+    list of (n_i, n_dims)
+
+    Raises
+    ------
+    ValueError, OSError
+        If there are no such points, or coordinates.
+    """
+    z, run = _read_latents(Path(path))
+    if dims is not None:
+        n = z.shape[1] if z.ndim == 2 else 1
+        if not all(0 <= dim < n for dim in dims):
+            raise ValueError(f"{path} has {n} latent coordinates, asked for was {', '.join(f'z{d + 1}' for d in dims)}")
+        z = z.reshape(len(z), n)[:, list(dims)]
+    return [z] if run is None else np.split(z, np.flatnonzero(np.diff(run)) + 1)
+
+
+def _read_latents(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Points, and which trajectory each is of."""
     if not path.is_file():
         raise FileNotFoundError(f"no file of latent points at {path}")
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            return np.load(path, allow_pickle=False), None
         with path.open() as file:
             header = file.readline().replace("#! FIELDS", "").replace(",", " ").split()
             columns = [i for i, name in enumerate(header) if name[:1] == "z" and name[1:].isdigit()]
+            which = [i for i, name in enumerate(header) if name == "trajectory"]
             delimiter = "," if path.suffix == ".csv" else None
-            return np.loadtxt(file, delimiter=delimiter, usecols=columns, ndmin=2)
+            table = np.loadtxt(file, delimiter=delimiter, usecols=columns + which, ndmin=2)
+            return table[:, : len(columns)], table[:, -1] if which else None
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         expected = "a .npy array, or columns z1, z2, ... in a .csv or COLVAR file"
         raise ValueError(f"{path} holds no latent points; expected {expected}") from error

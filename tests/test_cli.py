@@ -72,6 +72,8 @@ def _spoil(folder, chain, trajectory):
     }
     for name, positions in arrays.items():
         np.save(folder / f"{name}.npy", positions)
+    np.save(folder / "z.npy", np.random.default_rng(0).normal(size=(50, 3)))
+    (folder / "COLVAR").write_text("#! FIELDS time metad.bias\n0 1\n")
     model = (folder / "chain.mdvae").read_bytes()
     (folder / "cut.mdvae").write_bytes(model[: len(model) // 2])
     (folder / "altered.mdvae").write_bytes(model[:-100] + bytes([model[-100] ^ 1]) + model[-99:])
@@ -237,6 +239,28 @@ def test_report_writes_a_page(run, files, tmp_path):
     assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
 
 
+def test_free_energy_is_that_of_the_library(run, files, trained, chain, tmp_path):
+    """Of trajectories that a table tells apart, of one coordinate, weighted by a bias, with states."""
+    np.save("first.npy", chain[:180])
+    np.save("second.npy", chain[180:])
+    mdvae.write_latents(trained, ["first.npy", "second.npy"], "z.csv", length_unit="reduced")
+    bias = np.linspace(0, 2, 300)
+    rows = "".join(f"{i} {energy}\n" for i, energy in enumerate(bias))
+    (tmp_path / "COLVAR").write_text("#! FIELDS time metad.bias\n#! SET a 1\n" + rows)
+    options = ("--coordinates", "2", "--state", "low=:0", "--state", "high=0:", "-T", "310", "--weights")
+    made = ("-o", "f.csv", "--figure", "f.png")
+    code, out, err = run("free-energy", "z.csv", *options, "COLVAR:metad.bias", *made)
+    assert (code, err) == (0, "")
+    z = mdvae.encode(trained, chain)[:, 1:2]
+    states = {"low": (None, 0.0), "high": (0.0, None)}
+    weights = np.exp(bias / (8.31446261815324e-3 * 310))
+    expected = mdvae.free_energy([z[:180], z[180:]], 310.0, weights=weights, states=states, names=["z2"])
+    assert expected.n_trajectories == 2
+    assert out == f"{expected}\nwrote f.csv\nwrote f.png\n"
+    assert len((tmp_path / "f.csv").read_text().splitlines()) == 1 + expected.values.size
+    assert (tmp_path / "f.png").stat().st_size > 10_000
+
+
 def test_quiet_says_nothing(run, files):
     assert run("generate", files / "chain.mdvae", "-n", "2", "-o", "a.pdb", "--quiet") == (0, "", "")
     assert run("fit", files / "chain.npy", "-o", "b.mdvae", *FIT, "--quiet") == (0, "", "")
@@ -244,7 +268,7 @@ def test_quiet_says_nothing(run, files):
 
 VERBS = (
     "demo", "fit", "encode", "decode", "reconstruct", "generate", "minimize", "undersampled", "evaluate", "report",
-    "info",
+    "free-energy", "info",
 )  # fmt: skip
 
 
@@ -418,6 +442,26 @@ MISTAKES = {
     "a radius of no contact": (
         (*CHOSEN, "distance 0 1", "--contact-radius", "0.3"),
         "--contact-radius 0.3 is of contacts, and none is among the features",
+    ),
+    "no free energy of three coordinates": (
+        ("free-energy", "{files}/z.npy"),
+        "a free energy is of one or two coordinates, got 3",
+    ),
+    "a latent coordinate too many": (
+        ("free-energy", "{files}/z.npy", "--coordinates", "1,4"),
+        "z.npy has 3 latent coordinates, asked for was z1, z4",
+    ),
+    "a state without an end": (
+        ("free-energy", "{files}/z.npy", "--coordinates", "1", "--state", "A=3"),
+        "--state takes NAME=low:high, such as A=:0.5 or A=-1:0,2:3; got 'A=3'",
+    ),
+    "a bias without a column": (
+        ("free-energy", "{files}/z.npy", "--coordinates", "1", "--weights", "COLVAR"),
+        "weights='COLVAR' name no column",
+    ),
+    "another column": (
+        ("free-energy", "{files}/z.npy", "--coordinates", "1", "--weights", "{files}/COLVAR:bias"),
+        "COLVAR has no column 'bias'; it has time, metad.bias",
     ),
     "zero": (("generate", "{files}/chain.mdvae", "-n", "0", "-o", "c.pdb"), "at least 1 conformation"),
 }

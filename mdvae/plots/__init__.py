@@ -7,6 +7,7 @@ from mdvae.plots.density import latent_density
 from mdvae.plots.distances import distance_marginals
 from mdvae.plots.files import save_figure
 from mdvae.plots.fluctuations import rmsf
+from mdvae.plots.free_energy import free_energy
 from mdvae.plots.kinetics import autocorrelation, implied_timescales, vamp_scores
 from mdvae.plots.latent import latent_trajectory
 from mdvae.plots.movie import trajectory_movie
@@ -27,6 +28,7 @@ __all__ = [
     "contact_map",
     "distance_marginals",
     "errors_per_atom",
+    "free_energy",
     "implied_timescales",
     "latent_density",
     "latent_trajectory",

@@ -18,7 +18,7 @@ from mdvae.plots.style import (
     robust_limits,
 )
 
-__all__ = ["coordinate_name", "latent_density"]
+__all__ = ["coordinate_name", "draw_map", "latent_density"]
 
 _N_BINS = 100
 # Widths of the smoothing kernel that fit into the range of the data: more for more frames.
@@ -80,7 +80,7 @@ def latent_density(
         _draw_curve(ax, values, edges, levels)
         label_axes(ax, x=names[0], y=label)
     else:
-        _draw_map(ax, values, edges, levels, label, reverse=not free_energy)
+        draw_map(ax, values, edges, levels, label, reverse=not free_energy)
         label_axes(ax, x=names[0], y=names[1])
     if points is not None:
         _draw_points(ax, _chosen(points, dims), joined)
@@ -150,7 +150,7 @@ def _draw_curve(
     ax.set_ylim(0, 1.12 * levels[-1])  # strokes of points are at the top
 
 
-def _draw_map(
+def draw_map(
     ax: Axes,
     values: Float[np.ndarray, "x_bins y_bins"],
     edges: Edges,
@@ -159,6 +159,7 @@ def _draw_map(
     *,
     reverse: bool,
 ) -> None:
+    """Fill the space between levels, with a color bar; where small numbers are dense, their colors are reversed."""
     x, y = ((axis[1:] + axis[:-1]) / 2 for axis in edges)
     # Dark is dense, whichever is drawn.
     cmap = f"{COLORMAP}_r" if reverse else COLORMAP

@@ -3,19 +3,21 @@
 from mdvae.trajectory.backbone import Backbone, alpha_carbons, atom_names, explicit_features, find_backbone
 from mdvae.trajectory.frames import Chunk, Frames, Report
 from mdvae.trajectory.periodic import Molecules
-from mdvae.trajectory.reading import read, stream
+from mdvae.trajectory.reading import Preparation, read, stream
 from mdvae.trajectory.system import System, system_of_array, system_of_file
 from mdvae.trajectory.topologies import bead_topology, extension
-from mdvae.trajectory.weights import check_temperature, frame_weights, is_bias
+from mdvae.trajectory.weights import GAS_CONSTANT, check_temperature, frame_weights, is_bias
 from mdvae.trajectory.writing import SAVE_FORMATS, Conformations, check_output, save_trajectory, to_trajectory
 
 __all__ = [
+    "GAS_CONSTANT",
     "SAVE_FORMATS",
     "Backbone",
     "Chunk",
     "Conformations",
     "Frames",
     "Molecules",
+    "Preparation",
     "Report",
     "System",
     "alpha_carbons",

@@ -34,9 +34,11 @@ from mdvae.trajectory.topologies import (
     read_topology,
     subset,
 )
+from mdvae.trajectory.universe import UniverseSource, stack
 from mdvae.trajectory.weights import check_temperature, frame_weights
 
 Source = Any
+Posed = Float[np.ndarray, "n_frames n_atoms _"]
 Top = str | os.PathLike | md.Topology | md.Trajectory
 
 # Frames whose other pose is tried at a time, so that no second copy of all the data is needed.
@@ -68,7 +70,7 @@ def read(
 
     Parameters
     ----------
-    source : path, md.Trajectory, array (n_frames, n_atoms, 2 or 3), or list of these
+    source : path, md.Trajectory, MDAnalysis Universe or AtomGroup, array (n_frames, n_atoms, 2 or 3), or list of these
         A list means separate trajectories.
     top : path, md.Topology or md.Trajectory, optional
         Needed where the files hold no topology.
@@ -178,7 +180,7 @@ def stream(
 
     Parameters
     ----------
-    source : path, md.Trajectory, array (n_frames, n_atoms, 2 or 3), or list of these
+    source : path, md.Trajectory, MDAnalysis Universe or AtomGroup, array (n_frames, n_atoms, 2 or 3), or list of these
         With all atoms of the file that the system was read from, or only with the selected ones.
     system : System
     alignment : AbstractAlignment, optional
@@ -203,8 +205,7 @@ def stream(
     unit = _stream_unit(length_unit, system)
     topology = None if top is None else read_topology(top)
     sources = open_sources(source, unit, topology, arrays_only=length_unit is None)
-    trained = f"the model was trained on {system.n_atoms} of {system.n_atoms_in_file}: is this another molecule?"
-    plans = [_plan(s, system, topology, trained) for s in sources]
+    plans = [_plan(s, system, topology, _trained(system)) for s in sources]
     return _streamed(plans, system.dim, alignment, stride, chunk, periodic)
 
 
@@ -225,17 +226,66 @@ def _streamed(
             # Of the chunks before, their last time says enough; None stays None.
             time = _increasing([*times, raw.time])
             times = [None if time is None else time[-1:]]
-            positions = raw.positions
-            if positions.shape[2] > dim:
-                if not is_flat(positions):
-                    raise ValueError(f"{plan.source.name} leaves the plane z = 0, in which the model's system lies")
-                positions = flattened(positions)
-            if alignment is not None:
-                pose(alignment, positions)
+            positions = _posed(raw.positions, plan.source.name, dim, alignment)
             yield Chunk(positions, index, None if time is None else time[-len(positions) :], numbers)
         if n_frames == 0:
             raise ValueError(f"{plan.source.name} holds no frames")
     _tell(found, stacklevel=3)
+
+
+def _posed(positions: Posed, name: str, dim: int, alignment: AbstractAlignment | None) -> Posed:
+    """Frames of a known system in its dimensions and pose; overwritten."""
+    if positions.shape[2] > dim:
+        if not is_flat(positions):
+            raise ValueError(f"{name} leaves the plane z = 0, in which the model's system lies")
+        positions = flattened(positions)
+    if alignment is not None:
+        pose(alignment, positions)
+    return positions
+
+
+class Preparation:
+    """Atoms of a known system out of what MDAnalysis holds, frame by frame, as `stream` gives them.
+
+    Parameters
+    ----------
+    source : MDAnalysis Universe or AtomGroup
+        With all atoms of the file that the system was read from, or only with the selected ones.
+    system : System
+    alignment : AbstractAlignment
+        Poses the frames.
+    periodic : bool
+        Whether molecules that a periodic box has split are made whole.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For atoms that are others.
+    """
+
+    def __init__(self, source: Any, system: System, alignment: AbstractAlignment, periodic: bool = True) -> None:
+        (opened,) = open_sources([source], system.length_unit, arrays_only=True)
+        if not isinstance(opened, UniverseSource):
+            raise TypeError(f"{opened.name} is none of MDAnalysis; expected a Universe or an AtomGroup")
+        self._plan = _plan(opened, system, None, _trained(system))
+        self._source, self._dim, self._alignment, self._periodic = opened, system.dim, alignment, periodic
+        self._found = Wholeness()
+        self.chunk_size = opened.chunk_size(None)
+
+    def take(self, frame: Any) -> Raw:
+        """Copy what is needed of a time step of the trajectory."""
+        return self._source.single(frame, self._plan.needed)
+
+    def finish(self, taken: list[Raw], numbers: Int[np.ndarray, " n_frames"]) -> Posed:
+        """Make whole, and pose, what was taken of the frames with these numbers."""
+        raw = stack(taken)
+        _check_finite(raw.positions, numbers, self._source.name, iter(()))
+        positions = _selected(raw, self._plan.molecules, self._periodic, self._found)
+        return _posed(positions, self._source.name, self._dim, self._alignment)
+
+    def tell(self) -> None:
+        """Warn of what could not be made whole."""
+        _tell(self._found, stacklevel=3)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -244,6 +294,16 @@ class _Plan:
 
     source: AbstractSource
     molecules: Molecules
+
+    @property
+    def needed(self) -> Int[np.ndarray, " n_needed"] | None:
+        """Atoms to read; None for all."""
+        every = len(self.molecules.atom_indices) == self.source.n_atoms
+        return None if every else self.molecules.atom_indices
+
+
+def _trained(system: System) -> str:
+    return f"the model was trained on {system.n_atoms} of {system.n_atoms_in_file}: is this another molecule?"
 
 
 def _positive(value: Any, name: str) -> int:
@@ -291,6 +351,10 @@ def _describe(
         )
     if source.topology is not None and topology is not source.topology:
         check_same_atoms(source.topology, topology, source.name)
+    if source.selection is not None:
+        if select is not None or atom_indices is not None:
+            raise ValueError(f"{source.name} is a selection of atoms already: leave out select and atom_indices")
+        atom_indices = source.selection
     chosen = choose(topology, select, atom_indices, given)
     system = dataclasses.replace(system_of_file(topology, chosen, select, unit), dim=source.dim)
     n_unknown = masses_of(system.topology)[1]
@@ -348,21 +412,22 @@ def _plan(source: AbstractSource, system: System, top: md.Topology | None, expec
 
 def _plan_by_topology(source: AbstractSource, system: System, topology: md.Topology, expected: str) -> _Plan:
     """Find the atoms by their number, or by the selection, and compare their names."""
-    if topology.n_atoms == system.n_atoms_in_file:
-        atoms = system.atom_indices
-    elif topology.n_atoms == system.n_atoms:
-        atoms = np.arange(system.n_atoms)
+    among = np.arange(source.n_atoms) if source.selection is None else source.selection
+    if len(among) == system.n_atoms_in_file:
+        atoms = among[system.atom_indices]
+    elif len(among) == system.n_atoms:
+        atoms = among
     elif system.select is not None:
-        atoms = choose(topology, system.select, None, source.name)
+        atoms = among[choose(subset(topology, among), system.select, None, source.name)]
     else:
-        raise ValueError(f"{source.name} has {source.n_atoms} atoms a frame, {expected}")
+        raise ValueError(f"{source.name} has {len(among)} atoms a frame, {expected}")
     if len(atoms) != system.n_atoms:
         raise ValueError(
-            f"{source.name}: select={system.select!r} matches {len(atoms)} of its {topology.n_atoms} atoms, "
+            f"{source.name}: select={system.select!r} matches {len(atoms)} of its {len(among)} atoms, "
             f"expected {system.n_atoms}: is this another molecule?"
         )
     check_same_atoms(subset(topology, atoms), system.topology, source.name)
-    if system.molecules is not None and topology.n_atoms == system.n_atoms_in_file:
+    if system.molecules is not None and source.selection is None and topology.n_atoms == system.n_atoms_in_file:
         return _Plan(source, system.molecules)
     return _Plan(source, find_molecules(topology.n_atoms, bond_indices(topology), atoms))
 
@@ -375,9 +440,8 @@ def _prepared(
     plan: _Plan, stride: int, chunk: int | None, periodic: bool, found: Wholeness
 ) -> Iterator[tuple[Raw, Int[np.ndarray, " n_frames"]]]:
     """Yield the selected atoms, chunk by chunk: strided, checked and made whole; and the frames' numbers."""
-    molecules, done = plan.molecules, 0
-    every = len(molecules.atom_indices) == plan.source.n_atoms
-    chunks = plan.source.raw(None if every else molecules.atom_indices, plan.source.chunk_size(chunk))
+    done = 0
+    chunks = plan.source.raw(plan.needed, plan.source.chunk_size(chunk))
     for raw in chunks:
         # The stride goes on across chunks: mdtraj's own, together with a skip, repeats frames.
         keep = slice(-done % stride, None, stride)
@@ -387,11 +451,19 @@ def _prepared(
             continue
         positions = raw.positions if stride == 1 else np.ascontiguousarray(raw.positions[keep])
         _check_finite(positions, numbers, plan.source.name, chunks)
-        if periodic and positions.shape[2] == 3:
-            make_whole(positions, None if raw.cells is None else raw.cells[keep], molecules, found)
-        if len(molecules.selected) < len(molecules.atom_indices):
-            positions = np.ascontiguousarray(positions[:, molecules.selected])
+        kept = Raw(positions, None if raw.cells is None else raw.cells[keep])
+        positions = _selected(kept, plan.molecules, periodic, found)
         yield Raw(positions, None, None if raw.time is None else raw.time[keep]), numbers
+
+
+def _selected(raw: Raw, molecules: Molecules, periodic: bool, found: Wholeness) -> Posed:
+    """The selected atoms among those that were needed, made whole."""
+    positions = raw.positions
+    if periodic and positions.shape[2] == 3:
+        make_whole(positions, raw.cells, molecules, found)
+    if len(molecules.selected) < len(molecules.atom_indices):
+        positions = np.ascontiguousarray(positions[:, molecules.selected])
+    return positions
 
 
 def _check_finite(

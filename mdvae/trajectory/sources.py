@@ -1,8 +1,6 @@
 """Everything that conformations can come from, behind one interface."""
 
-import abc
 import functools
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ import mdtraj as md
 import numpy as np
 from jaxtyping import Int
 
-from mdvae._memory import blocks, forget
+from mdvae._memory import forget
 from mdvae.trajectory.dcd import warn_of_promises
 from mdvae.trajectory.files import (
     Raw,
@@ -22,41 +20,9 @@ from mdvae.trajectory.files import (
     own_topology,
     raw_frames,
 )
+from mdvae.trajectory.interface import AbstractSource, digest
 from mdvae.trajectory.topologies import check_file, extension, to_plain
-
-# Bytes of whole frames that one chunk decodes: few enough that memory is used again and again, which is many times as
-# fast as fresh memory. And the most frames it may have.
-_CHUNK_BYTES = 8 * 2**20
-_CHUNK_FRAMES = 10_000
-
-
-class AbstractSource(abc.ABC):
-    """One trajectory, wherever it is."""
-
-    name: str
-    n_atoms: int
-    dim: int
-    topology: md.Topology | None
-    is_file: bool = False
-
-    @property
-    def n_frames(self) -> int | None:
-        """Frames, where they are known without reading."""
-        return None
-
-    @abc.abstractmethod
-    def identity(self) -> list[Any]:
-        """Plain data that are others if the content is another."""
-
-    @abc.abstractmethod
-    def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
-        """Yield consecutive frames of some atoms, ``size`` frames at a time."""
-
-    def chunk_size(self, chunk: int | None) -> int:
-        """Frames of a chunk: as wished, or what fits in 8 MB."""
-        if chunk is not None:
-            return chunk
-        return int(np.clip(_CHUNK_BYTES // (12 * self.n_atoms), 1, _CHUNK_FRAMES))
+from mdvae.trajectory.universe import UniverseSource, is_universe
 
 
 class FileSource(AbstractSource):
@@ -110,7 +76,7 @@ class TrajectorySource(AbstractSource):
         timed = not getattr(held, "_time_default_to_arange", False)
         cells = np.zeros(0) if held.unitcell_vectors is None else held.unitcell_vectors
         arrays = np.asarray(held.xyz), np.asarray(cells), np.asarray(held.time)
-        return [_digest(*arrays), timed, None if self.topology is None else to_plain(self.topology)]
+        return [digest(*arrays), timed, None if self.topology is None else to_plain(self.topology)]
 
     def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
         """Copy chunk by chunk."""
@@ -143,7 +109,7 @@ class ArraySource(AbstractSource):
 
     def identity(self) -> list[Any]:
         """Digest of the positions, and their unit."""
-        return [_digest(self._positions), self._factor]
+        return [digest(self._positions), self._factor]
 
     def raw(self, atom_indices: Int[np.ndarray, " n_selected"] | None, size: int) -> Iterator[Raw]:
         """Copy chunk by chunk, in nm or reduced units."""
@@ -153,15 +119,6 @@ class ArraySource(AbstractSource):
             positions = np.array(part if self._factor == 1 else self._factor * part, np.float32)
             forget(self._positions)
             yield Raw(positions)
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
-        for block in blocks(array):
-            digest.update(block.tobytes())
-    return digest.hexdigest()
 
 
 def check_positions(positions: np.ndarray, name: str) -> None:
@@ -190,7 +147,7 @@ def open_sources(
 
     Parameters
     ----------
-    source : path, md.Trajectory, array, or list of these
+    source : path, md.Trajectory, MDAnalysis Universe or AtomGroup, array, or list of these
     length_unit : {"nm", "angstrom", "reduced"}
         Of arrays; files are in nm by their formats, or in reduced units if this says so.
     top : md.Topology, optional
@@ -216,6 +173,8 @@ def _refuse_angstrom_files(items: list[Any]) -> None:
     for item in items:
         if isinstance(item, md.Trajectory):
             raise ValueError("length_unit='angstrom' is for arrays: an mdtraj.Trajectory is in nm")
+        if is_universe(item):
+            raise ValueError("length_unit='angstrom' is for arrays: leave it out, MDAnalysis is always in Å")
         if isinstance(item, str | os.PathLike) and extension(Path(item)) not in (".npy", ".npz"):
             check_format(Path(item))
             raise ValueError(
@@ -232,11 +191,13 @@ def _opened(item: Any, number: str, length_unit: str | None, top: md.Topology | 
         return FileSource(path, length_unit == "reduced", top)
     if isinstance(item, md.Trajectory):
         return TrajectorySource(item, f"trajectory{number}")
+    if is_universe(item):
+        return UniverseSource(item, f"{type(item).__name__}{number}", length_unit == "reduced")
     if hasattr(item, "__array__") and hasattr(item, "shape"):
         return ArraySource(np.asarray(item), f"array{number}", factor)
     raise TypeError(
         f"a trajectory is of type {type(item).__name__}; expected a path, an mdtraj.Trajectory, "
-        "an array (n_frames, n_atoms, 2 or 3), or a list of these"
+        "an MDAnalysis Universe or AtomGroup, an array (n_frames, n_atoms, 2 or 3), or a list of these"
     )
 
 

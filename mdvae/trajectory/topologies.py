@@ -276,12 +276,28 @@ def check_same_atoms(found: md.Topology, expected: md.Topology, name: str) -> No
         return  # beads that came without names
     for a, b in zip(found.atoms, expected.atoms, strict=True):
         # Four and three letters are what a PDB file keeps.
-        same = a.name[:4] == b.name[:4] and _residue(a) == _residue(b)
+        same = (a.name[:4] == b.name[:4] or _standard(a) == _standard(b)) and _residue(a) == _residue(b)
         if not same or (a.element and b.element and a.element != b.element):
             raise ValueError(
                 f"{name}: selected atom {a.index} is {a}, expected {b}: "
                 "is this another molecule, or are its atoms in another order?"
             )
+
+
+def standard_names(residue: str) -> tuple[str, dict[str, str]]:
+    """Standard name of a residue, and the other names of its atoms with their standard ones, by mdtraj's tables.
+
+    mdtraj itself renames what it reads from PDB and GRO files, and knows the bonds of standard names only.
+    """
+    tables: Any = PDBTrajectoryFile
+    tables._loadNameReplacementTables()
+    name = tables._residueNameReplacements.get(residue, residue)
+    return name, tables._atomNameReplacements.get(name, {})
+
+
+def _standard(atom: Any) -> str:
+    name = str(atom.name)
+    return standard_names(str(atom.residue.name))[1].get(name, name)[:4]
 
 
 def _residue(atom: Any) -> str:

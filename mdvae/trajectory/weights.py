@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from mdvae._types import Number
 
-# kJ/(mol K), the unit of energies in PLUMED unless it is told another.
-_BOLTZMANN = 0.00831446261815324
+# kJ/mol/K, the unit of energies in PLUMED unless it is told another; exact since 2019 (doi:10.1088/1681-7575/aa950a).
+GAS_CONSTANT = 8.31446261815324e-3
 _FORMS = (
     "an array (n_frames,), a list with one for each trajectory, a .npy file, or a column of a COLVAR file, such as "
     "'COLVAR:metad.rbias'"
@@ -149,7 +149,7 @@ def _numbers(one: Any, temperature: Number | None) -> Weights:
             raise ValueError(f"{one} holds no array of weights ({error})") from error
     else:
         assert temperature is not None
-        return _column(str(one)) / (_BOLTZMANN * float(temperature))
+        return _column(str(one)) / (GAS_CONSTANT * float(temperature))
     if temperature is not None:
         raise ValueError("weights are numbers for some trajectories and energies for others; give the same for all")
     if found.ndim != 1:

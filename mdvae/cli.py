@@ -23,7 +23,7 @@ _OPTIONS = (
     "activation", "likelihood", "width", "rank", "beta", "epochs", "batch_size", "learning_rate", "patience",
     "n_starts", "n_steps", "method", "restore", "strain_weight", "prior", "posterior",
     "n_components", "n_cycles", "free_bits", "importance_samples", "augment", "n_samples",
-    "n_devices", "n_models", "cache", "n_generated", "lagtime",
+    "n_devices", "n_models", "cache", "n_generated", "lagtime", "contact_radius",
 )  # fmt: skip
 # What shells expect of a program that SIGINT has ended.
 _INTERRUPTED = 130
@@ -67,6 +67,8 @@ class Representation(enum.StrEnum):
 
     cartesian = "cartesian"
     internal = "internal"
+    distances = "distances"
+    chosen = "chosen"
 
 
 class Likelihood(enum.StrEnum):
@@ -196,14 +198,29 @@ def fit(
         Alignment, typer.Option(help="Turn frames onto the mean structure, onto their own principal axes, or not.")
     ] = Alignment.superposition,
     representation: Annotated[
-        Representation, typer.Option(help="Learn positions, or distances, angles and dihedral angles.")
+        Representation,
+        typer.Option(
+            help="Learn positions, or distances, angles and dihedral angles; or, for a coordinate alone, all pair "
+            "distances or chosen features."
+        ),
     ] = Representation.cartesian,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--feature",
+            help="For --representation chosen: phi, psi, omega, chi1, 'phi ALA2', 'torsion 4 6 8 14', 'distance 0 9', "
+            "'contact 3 12', atoms counted from 0 among the selected ones; repeat it.",
+        ),
+    ] = None,
+    contact_radius: Annotated[
+        float | None, typer.Option(help="Where a contact counts one half, in nm or reduced units; 0.45 if left out.")
+    ] = None,
     latent_dim: Annotated[int, typer.Option(help="Number of latent coordinates.")] = 2,
     hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "256,256,256,256,256,256",
     activation: Annotated[str, typer.Option(help="silu, tanh, softplus or gelu.")] = "silu",
     likelihood: Annotated[
         Likelihood | None,
-        typer.Option(help="What is learned of the noise; isotropic_gaussian, for internal gaussian, if left out."),
+        typer.Option(help="What is learned of the noise; isotropic_gaussian if left out, gaussian if not cartesian."),
     ] = None,
     width: Annotated[float | None, typer.Option(help="Width of fixed_gaussian, in nm or reduced units.")] = None,
     rank: Annotated[int | None, typer.Option(help="Shared displacements in the noise of low_rank_gaussian.")] = None,
@@ -263,6 +280,8 @@ def fit(
             center=center.value,
             alignment=alignment.value,
             representation=representation.value,
+            features=features,
+            contact_radius=contact_radius,
             latent_dim=latent_dim,
             hidden=_whole_numbers("--hidden", hidden),
             activation=activation,
@@ -517,7 +536,8 @@ def evaluate(
     if worst is not None:
         if found.worst.n_frames:
             mdvae.save_trajectory(found.worst, worst, unit=trained.system.unit)
-        _say(quiet, f"wrote {worst}" if found.worst.n_frames else f"nothing is wrong anywhere: {worst} was not written")
+        reason = found.without_structures or "nothing is wrong anywhere"
+        _say(quiet, f"wrote {worst}" if found.worst.n_frames else f"{reason}: {worst} was not written")
 
 
 @_verb

@@ -74,6 +74,7 @@ def _simulate(folder: Path, seed: int) -> None:
 def _table(frames: Frames, model: Model, held_out: Evaluation, compact: Minimum, folder: Path, seconds: float) -> str:
     """What came out, for people."""
     assert model.history is not None
+    assert held_out.reconstruction is not None
     table = Table(
         title="mdvae demo: a bead-spring chain of 12 beads in the plane",
         title_justify="left",

@@ -12,18 +12,20 @@ from mdvae._keys import key_for
 from mdvae._memory import blocks, picked
 from mdvae._types import Features, Frame, Key, Latent, Whole
 from mdvae.alignment import ALIGNMENTS, AbstractAlignment, Unaligned, alignment_name
+from mdvae.feature_words import KINDS, atoms_of
 from mdvae.history import History
 from mdvae.local_geometry import LocalGeometry, find_links
 from mdvae.representations import (
     AbstractRepresentation,
     Cartesian,
+    Chosen,
     FeatureStatistics,
     Internal,
     feature_statistics,
     references,
 )
 from mdvae.spec import Spec
-from mdvae.trajectory import Frames, System
+from mdvae.trajectory import Frames, System, explicit_features
 from mdvae.vae import (
     VAE,
     AbstractLikelihood,
@@ -40,6 +42,10 @@ from mdvae.vae import (
 _FEWEST_FRAMES = 10
 # Training frames that go into the model: all of them where they fit, else evenly spaced ones.
 _KEPT_BYTES = 16 * 2**20
+# Distances of more pairs, those of 100 atoms, make networks that learn slowly and say little more.
+_MOST_PAIRS = 4950
+# Features that are named where a model is described.
+_NAMED = 6
 
 PseudoInputs = Float[Array, "n_components n_features"]
 
@@ -131,7 +137,7 @@ class Model:
             f"system      {system.n_atoms} of {system.n_atoms_in_file} atoms{chosen}, {system.dim}-D, "
             f"lengths in {unit}{arrays}",
             f"alignment   {type(self.alignment).__name__}, centered on the center of {center}",
-            f"features    {type(self.representation).__name__}, {self.representation.n_features} numbers a frame",
+            f"features    {_features_line(self.representation)}",
             f"networks    {self.latent_dim} latent dimensions, {sum(leaf.size for leaf in parameters)} numbers",
             f"densities   likelihood {_described(self.vae.likelihood)}, prior {type(self.vae.prior).__name__}"
             + "".join(
@@ -147,6 +153,35 @@ class Model:
             first, *others = str(self.diagnostics).splitlines()
             lines += [f"latent      {first}", *(f"            {line}" for line in others)]
         return "\n".join(lines)
+
+
+def check_decodes(model: Model, what: str) -> None:
+    """Refuse a model that only encodes, where positions are asked for.
+
+    Parameters
+    ----------
+    model : Model
+    what : str
+        What asks for them, in the user's words.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not model.representation.invertible:
+        raise ValueError(
+            f"{what} needs positions, and this model only encodes: its features have no way back to them; train one "
+            "with representation='cartesian' or 'internal' for that"
+        )
+
+
+def _features_line(representation: AbstractRepresentation) -> str:
+    line = f"{type(representation).__name__}, {representation.n_features} numbers a frame"
+    if not isinstance(representation, Chosen):
+        return line
+    words = representation.words
+    more = f", and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+    return f"{line}, encode only: {', '.join(words[:_NAMED])}{more}"
 
 
 def _described(likelihood: AbstractLikelihood) -> str:
@@ -189,10 +224,10 @@ class Coordinate(eqx.Module):
 
     def __call__(self, frame: Frame) -> Latent:
         """Posterior mean: deterministic and differentiable."""
-        return self.encode_posed(self.alignment(frame))
+        return self.encode_posed(self.alignment(frame) if self.representation.keeps_pose else frame)
 
     def encode_posed(self, frame: Frame) -> Latent:
-        """The same for a frame that is in its pose already."""
+        """The same for a frame that is in its pose already, if that matters."""
         return self.vae.encode(self.representation.to_features(frame))
 
     def sample_from_data(self, posed: Frame, key_data: Array) -> Latent:
@@ -249,6 +284,9 @@ def build(frames: Frames, *, key: Key | None = None, seed: Whole = 0, **spec) ->
     """
     check_enough(frames)
     description = Spec(frames.system.n_atoms, frames.system.dim, alignment=alignment_name(frames.alignment), **spec)
+    if description.features is not None:
+        explicit = explicit_features(frames.system.topology, description.features)
+        description = dataclasses.replace(description, features=explicit)
     representation = _representation(description, frames)
     sums = [block.sum(axis=0, dtype=np.float64) for block in blocks(frames.coordinates)]
     mean = np.sum(sums, axis=0) / len(frames.coordinates)
@@ -385,6 +423,12 @@ def _representation(spec: Spec, frames: Frames | None = None) -> AbstractReprese
     """Representation of a spec: learned from frames, or, without them, of the right shape only."""
     if spec.representation == "cartesian":
         return Cartesian(spec.n_atoms, spec.dim)
+    if spec.representation == "distances":
+        return Chosen(distances=_all_pairs(spec.n_atoms))
+    if spec.features is not None:
+        found = {kind: atoms_of(spec.features, kind) for kind in KINDS}
+        radius = {} if spec.contact_radius is None else {"contact_radius": spec.contact_radius}
+        return Chosen(found["distance"], found["contact"], found["torsion"], **radius)
     shape = (spec.n_atoms, spec.dim + 1)
     if frames is None:
         return Internal(jnp.zeros(shape, jnp.int32))
@@ -392,12 +436,22 @@ def _representation(spec: Spec, frames: Frames | None = None) -> AbstractReprese
     return Internal(jnp.asarray(references(links, frames.coordinates), jnp.int32))
 
 
+def _all_pairs(n_atoms: int) -> Int[np.ndarray, "n_pairs 2"]:
+    first, second = np.triu_indices(n_atoms, 1)
+    if len(first) > _MOST_PAIRS:
+        raise ValueError(
+            f"representation='distances' of {n_atoms} atoms has {len(first)} pairs, more than {_MOST_PAIRS}: select at "
+            "most 100 atoms, such as 'name CA', or name the distances that matter with representation='chosen'"
+        )
+    return np.stack([first, second], axis=1)
+
+
 def _likelihood(
     spec: Spec, n_linear: int, scale: Float[Array, "*n_features"], key: Key
 ) -> Gaussian | GaussianVonMises | LowRankGaussian | SquaredError:
     if spec.likelihood == "squared_error":
         return SquaredError()
-    if spec.representation == "internal":
+    if spec.representation != "cartesian":
         n_circular = (spec.n_features - n_linear) // 2
         return GaussianVonMises(scale[:n_linear], scale[n_linear : n_linear + n_circular])
     width = scale if spec.width is None else spec.width

@@ -27,8 +27,8 @@ from mdvae.latent import Minimum, encode_chunks, generate, minimize
 from mdvae.latent.encoding import encode_posed
 from mdvae.model import Model, build
 from mdvae.observables import radius_of_gyration
-from mdvae.spec import Spec
-from mdvae.training import Settings, check_not_negative, train_ensemble
+from mdvae.spec import ENCODE_ONLY, Spec
+from mdvae.training import Settings, check_not_negative, check_way_back, train_ensemble
 from mdvae.trajectory import Chunk, Frames, read
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def fit(
     center: str = "mass",
     alignment: str = "superposition",
     representation: str = "cartesian",
+    features: Sequence[str] | None = None,
+    contact_radius: Number | None = None,
     latent_dim: Whole = 2,
     hidden: Sequence[int] = (256,) * 6,
     activation: str = "silu",
@@ -94,7 +96,8 @@ def fit(
         Members of a list are separate trajectories.
     top, select, atom_indices, stride, chunk, length_unit, periodic, center, alignment
         How to read it: see `read`.
-    representation, latent_dim, hidden, activation, residual, likelihood, width, rank, posterior, prior, n_components
+    representation, features, contact_radius, latent_dim, hidden, activation, residual, likelihood, width, rank, \
+posterior, prior, n_components
         What to build: see `Spec`.
     beta, epochs, batch_size, learning_rate, warmup_epochs, n_cycles, free_bits, importance_samples, \
 validation_fraction, patience, n_devices
@@ -137,6 +140,7 @@ validation_fraction, patience, n_devices
     shape = {"representation": representation, "latent_dim": latent_dim, "hidden": hidden, "activation": activation}
     shape |= {"residual": residual, "likelihood": likelihood, "width": width, "rank": rank}
     shape |= {"posterior": posterior, "prior": prior, "n_components": n_components}
+    shape |= {"features": features, "contact_radius": contact_radius}
     schedule = {"beta": beta, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     schedule |= {"warmup_epochs": warmup_epochs, "n_cycles": n_cycles, "free_bits": free_bits}
     schedule |= {"importance_samples": importance_samples}
@@ -149,6 +153,7 @@ validation_fraction, patience, n_devices
     Spec(n_atoms=10**9, dim=3, alignment=alignment, **shape)
     Settings(**schedule)
     check_not_negative("strain_weight", strain_weight)
+    check_way_back(representation not in ENCODE_ONLY, strain_weight, besides["augment"])
     keep_compiled()
     if isinstance(n_models, bool) or not hasattr(n_models, "__index__"):
         raise TypeError(f"n_models must be a whole number, got {n_models!r}")
@@ -239,7 +244,7 @@ def draw_figures(
 
     Loss curves, latent trajectory coloured by time, training beside generated conformations, marginals of pair
     distances, the search for the most compact structure, and that structure beside the most compact training frame
-    (left out where no valid one was found).
+    (left out where no valid one was found). Of a model that only encodes the first two; the logger "mdvae" is told so.
 
     Parameters
     ----------
@@ -260,24 +265,34 @@ def draw_figures(
         raise ValueError("this model has not been trained: there is nothing to draw")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    unit, dim = model.system.unit, model.system.dim
-    training = frames.coordinates[:: max(1, len(frames.coordinates) // _N_SHOWN)]
-    generated = np.asarray(generate(model, _N_SHOWN, noise=noise, seed=0).xyz)[..., :dim]
     # Reduced units have no picoseconds.
-    time = frames.time if unit == "nm" else None
+    time = frames.time if model.system.unit == "nm" else None
     run = np.repeat(np.arange(len(frames.lengths)), frames.lengths)
-    if compact is None:
-        compact = minimize(model, radius_of_gyration, n_starts=_SHORT_STARTS, n_steps=_SHORT_STEPS)
     drawn = {
         "loss.png": plots.loss_curves(model.history),
         "latent.png": plots.latent_trajectory(encode_posed(model, frames.coordinates), time=time, trajectory=run),
+    }
+    if model.representation.invertible:
+        drawn |= _structure_figures(model, frames, noise, compact)
+    else:
+        _log.info("figures of structures are left out: the model only encodes")
+    for name, figure in drawn.items():
+        plots.save_figure(figure, folder / name)
+    return [folder / name for name in drawn]
+
+
+def _structure_figures(model: Model, frames: Frames, noise: bool, compact: Minimum | None) -> "dict[str, Figure]":
+    """Figures of what the model generates and finds, beside training frames."""
+    unit, dim = model.system.unit, model.system.dim
+    training = frames.coordinates[:: max(1, len(frames.coordinates) // _N_SHOWN)]
+    generated = np.asarray(generate(model, _N_SHOWN, noise=noise, seed=0).xyz)[..., :dim]
+    if compact is None:
+        compact = minimize(model, radius_of_gyration, n_starts=_SHORT_STARTS, n_steps=_SHORT_STEPS)
+    return {
         "conformations.png": plots.conformations(training, generated, model.system.links, unit=unit),
         "distances.png": plots.distance_marginals(training, generated, unit=unit),
         **_compact_figures(model, compact),
     }
-    for name, figure in drawn.items():
-        plots.save_figure(figure, folder / name)
-    return [folder / name for name in drawn]
 
 
 def _compact_figures(model: Model, compact: Minimum) -> "dict[str, Figure]":

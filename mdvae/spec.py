@@ -3,11 +3,15 @@
 import dataclasses
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mdvae.feature_words import atoms_of, check_features, parse
+
 ALIGNMENTS = ("superposition", "principal", "none")
-REPRESENTATIONS = ("cartesian", "internal")
+REPRESENTATIONS = ("cartesian", "internal", "distances", "chosen")
+# Those that have no way back to positions.
+ENCODE_ONLY = ("distances", "chosen")
 LIKELIHOODS = ("gaussian", "isotropic_gaussian", "low_rank_gaussian", "fixed_gaussian", "squared_error")
 POSTERIORS = ("diagonal", "full")
 PRIORS = ("standard_normal", "mixture", "vamp", "flow")
@@ -18,6 +22,8 @@ _RANK = 16
 # Priors of several components, and how many these are where no number is given.
 MIXTURES = ("mixture", "vamp")
 COMPONENTS = 32
+# Where two heavy atoms are taken to touch, nm.
+_CONTACT_RADIUS = 0.45
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +35,11 @@ class Spec:
     n_atoms, dim : int
         Of one frame; ``dim`` is 2 or 3.
     alignment : {"superposition", "principal", "none"}
-    representation : {"cartesian", "internal"}
+    representation : {"cartesian", "internal", "distances", "chosen"}
         ``"internal"`` (distances, angles, dihedral angles) needs two atoms, an alignment to put frames back into, and
-        ``likelihood="gaussian"``.
+        ``likelihood="gaussian"``. ``"distances"`` (of all pairs of atoms; mirror images have the same) and ``"chosen"``
+        (those in ``features``) make a model that only encodes: a coordinate, which cannot generate. They need
+        ``likelihood="gaussian"``, too.
     latent_dim : int
         From 1 to the number of features.
     hidden : tuple of int
@@ -55,6 +63,13 @@ class Spec:
         posteriors of learned pseudo-inputs, a normalizing flow; see `mdvae.vae`.
     n_components : int, optional
         Of the mixture and of the VampPrior only; 32 if left out.
+    features : sequence of str, optional
+        Of ``representation="chosen"`` only: ``"distance 0 9"``, ``"contact 3 12"`` and ``"torsion 4 6 8 14"`` name
+        atoms, counted from 0 among the selected ones, as for `mdvae.observables.distance`. ``"phi"``, ``"psi"``,
+        ``"omega"`` and ``"chi1"`` to ``"chi5"`` mean all such torsions of the topology, ``"phi ALA2"`` that of one
+        residue; once a model is built they are replaced by their atoms.
+    contact_radius : float, optional
+        Of contacts among the features only, in nm (or reduced units): where one counts one half; 0.45 if left out.
 
     Raises
     ------
@@ -76,6 +91,8 @@ class Spec:
     posterior: str = "diagonal"
     prior: str = "standard_normal"
     n_components: int | None = None
+    features: Sequence[str] | None = None
+    contact_radius: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_atoms", "dim", "latent_dim"):
@@ -85,7 +102,7 @@ class Spec:
         object.__setattr__(self, "hidden", tuple(_whole("hidden layer size", size) for size in self.hidden))
         if self.likelihood is None:
             # Filled in, so that a file says what it holds also where a later version chooses another default.
-            usual = "gaussian" if self.representation == "internal" else "isotropic_gaussian"
+            usual = "isotropic_gaussian" if self.representation == "cartesian" else "gaussian"
             object.__setattr__(self, "likelihood", usual)
         if not isinstance(self.residual, bool):
             raise TypeError(f"residual must be True or False, got {self.residual!r}")
@@ -101,6 +118,7 @@ class Spec:
         for size in self.hidden:
             _check_count("hidden layer size", size)
         self._check_representation()
+        self._check_features()
         self._check_latent_dim()
         self._check_width()
         self._check_rank()
@@ -108,16 +126,36 @@ class Spec:
 
     @property
     def n_features(self) -> int:
-        """Length of the vector that the networks see."""
+        """Length of the vector that the networks see.
+
+        Raises
+        ------
+        ValueError
+            While features are torsions by name, which only a topology can count.
+        """
         if self.representation == "cartesian":
             return self.n_atoms * self.dim
+        if self.representation == "distances":
+            return self.n_atoms * (self.n_atoms - 1) // 2
+        if self.representation == "chosen":
+            if not self.explicit:
+                raise ValueError(
+                    f"how many features {', '.join(self.features or ())} are is known once a model is built"
+                )
+            return sum(2 if parse(text).kind == "torsion" else 1 for text in self.features or ())
         # Distances, and in space angles; then cosines and sines of what goes round.
         n_linear = self.n_atoms - 1 if self.dim == 2 else 2 * self.n_atoms - 3
         return n_linear + 2 * max(0, self.n_atoms - self.dim)
 
+    @property
+    def explicit(self) -> bool:
+        """Whether all features name their atoms."""
+        return all(parse(text).explicit for text in self.features or ())
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        return dataclasses.asdict(self) | {"hidden": list(self.hidden)}
+        features = None if self.features is None else list(self.features)
+        return dataclasses.asdict(self) | {"hidden": list(self.hidden), "features": features}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Spec":
@@ -136,25 +174,51 @@ class Spec:
         return cls(**options)
 
     def _check_representation(self) -> None:
-        if self.representation != "internal":
+        name = self.representation
+        if name == "cartesian":
             return
-        if self.n_atoms < 2:
-            raise ValueError(f"representation='internal' needs at least 2 atoms, got {self.n_atoms}; use 'cartesian'")
+        if name != "chosen" and self.n_atoms < 2:
+            raise ValueError(f"representation={name!r} needs at least 2 atoms, got {self.n_atoms}; use 'cartesian'")
         if self.likelihood != "gaussian":
+            mixed = "has features of many sizes" if name == "distances" else "mixes lengths and angles"
             raise ValueError(
-                "representation='internal' mixes lengths and angles and needs likelihood='gaussian', which learns "
-                f"a width for each of them; got {self.likelihood!r}"
+                f"representation={name!r} {mixed} and needs likelihood='gaussian', which learns a width for each of "
+                f"them; got {self.likelihood!r}"
             )
-        if self.alignment == "none":
+        if name == "internal" and self.alignment == "none":
             raise ValueError(
                 "representation='internal' forgets how a frame is turned, and alignment='none' cannot turn it back; "
                 "use 'superposition' or 'principal'"
             )
 
+    def _check_features(self) -> None:
+        if self.representation != "chosen":
+            if self.features is not None:
+                raise ValueError(
+                    f"features are for representation='chosen', got {self.representation!r} with {self.features!r}"
+                )
+        elif self.features is None:
+            raise ValueError("representation='chosen' needs features, such as 'phi' or 'distance 0 9'")
+        else:
+            object.__setattr__(self, "features", check_features(self.features, self.n_atoms, self.dim))
+        if not atoms_of(self.features or (), "contact"):
+            if self.contact_radius is not None:
+                raise ValueError(f"contact_radius={self.contact_radius} is of contacts, and none is among the features")
+            return
+        # Filled in, so that a file says what it holds also where a later version chooses another default.
+        radius = _CONTACT_RADIUS if self.contact_radius is None else float(self.contact_radius)
+        object.__setattr__(self, "contact_radius", radius)
+        if not (math.isfinite(radius) and radius > 0):
+            raise ValueError(f"contact_radius must be above 0 (in the unit of the lengths), got {radius}")
+
     def _check_latent_dim(self) -> None:
+        if not self.explicit:
+            return
         if self.latent_dim > self.n_features:
             cartesian = self.representation == "cartesian"
             counted = f"{self.n_atoms} atoms x {self.dim} =" if cartesian else f"{self.n_atoms} atoms have"
+            if self.representation == "chosen":
+                counted = "those chosen (cosine and sine of each torsion) are"
             raise ValueError(
                 f"latent_dim={self.latent_dim} is larger than the number of features: {counted} {self.n_features}"
             )

@@ -129,6 +129,33 @@ def test_internal_coordinates(run, files):
     assert run("generate", "run.mdvae", "-n", "3", "-o", "new.pdb", "--no-restore", "--quiet") == (0, "", "")
 
 
+def test_chosen_features(run, files, tmp_path):
+    """The same words as in Python; what needs positions is one line."""
+    features = ("--representation", "chosen", "--feature", "distance 0 5", "--feature", "contact 1 -1")
+    command = ("fit", files / "chain.npy", "-o", "run.mdvae", *FIT, *features, "--contact-radius", "0.3")
+    code, out, err = run(*command, "--figures", "figures")
+    assert (code, err) == (0, "")
+    assert "features    Chosen, 2 numbers a frame, encode only: distance 0 5, contact 1 5" in out
+    assert "figures of structures are left out: the model only encodes" in out
+    made = mdvae.load(tmp_path / "run.mdvae")
+    assert (made.spec.features, made.spec.contact_radius) == (("distance 0 5", "contact 1 5"), 0.3)
+    assert run("info", "run.mdvae")[1].count("encode only") == 1
+    assert run("encode", "run.mdvae", files / "chain.npy", "-o", "z.npy")[0] == 0
+    code, out, err = run("evaluate", "run.mdvae", files / "chain.xtc", "--worst", "w.pdb")
+    assert (code, err) == (0, "")
+    assert "it cannot generate" in out
+    assert out.endswith("its features have no way back to positions: w.pdb was not written\n")
+    for verb in (("generate",), ("minimize",), ("decode", "z.npy"), ("reconstruct", files / "chain.npy")):
+        code, out, err = run(verb[0], "run.mdvae", *verb[1:], "-o", "new.pdb")
+        assert (code, out) == (1, "")
+        assert err == (
+            f"mdvae: error: {verb[0]} needs positions, and this model only encodes: its features have no way back to "
+            "them; train one with --representation 'cartesian' or 'internal' for that\n"
+        )
+    assert run("fit-noise", "run.mdvae", "-o", "noisy.mdvae")[0] == 1
+    assert not (tmp_path / "new.pdb").exists()
+
+
 def test_minimize_writes_the_answer(run, files, tmp_path):
     options = ("--observable", "end_to_end_distance", "--n-starts", "4", "--n-steps", "20")
     code, out, err = run("minimize", files / "chain.mdvae", "-o", "ends.pdb", *options)
@@ -208,6 +235,7 @@ def test_help(run, verb):
 
 TOP = ("--top", "{files}/chain.pdb")
 OUT = ("-o", "m.mdvae")
+CHOSEN = ("fit", "{files}/chain.npy", "-o", "m.mdvae", "--representation", "chosen", "--feature")
 MISTAKES = {
     "a trajectory's ending for a model": (
         ("fit", "{files}/chain.npy", "-o", "run.xtc"),
@@ -332,6 +360,22 @@ MISTAKES = {
     "nothing generated": (
         ("evaluate", "{files}/chain.mdvae", "{files}/chain.xtc", "--n-generated", "0"),
         "expected at least 1 structure to generate",
+    ),
+    "features of positions": (
+        ("fit", "{files}/chain.npy", "-o", "m.mdvae", "--feature", "distance 0 5"),
+        "features are for --representation 'chosen', got 'cartesian'",
+    ),
+    "no such feature": (
+        (*CHOSEN, "angle 0 1 2"),
+        "'angle 0 1 2' is no feature; expected one like 'distance 0 9'",
+    ),
+    "a feature of an atom that is not there": (
+        (*CHOSEN, "distance 0 6", "--latent-dim", "1", "--quiet"),
+        "the feature 'distance 0 6' names atom 6, expected 0 to 5",
+    ),
+    "a radius of no contact": (
+        (*CHOSEN, "distance 0 1", "--contact-radius", "0.3"),
+        "--contact-radius 0.3 is of contacts, and none is among the features",
     ),
     "zero": (("generate", "{files}/chain.mdvae", "-n", "0", "-o", "c.pdb"), "at least 1 conformation"),
 }

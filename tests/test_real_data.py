@@ -13,6 +13,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 import mdvae
+from mdvae._chunks import map_rows
 from mdvae.alignment import count_jumps
 from mdvae.local_geometry import signed_volumes
 from mdvae.validity import check
@@ -45,6 +46,19 @@ def test_alanine_dipeptide(latent_dim):
     print(f"\n{evaluation}\nall bonds within 5 sd: {100 * inside.all(axis=1).mean():.2f} % of 10 000 generated")
     assert rmsd <= ALANINE[latent_dim]
     assert inside.all()
+
+
+def test_torsions_of_alanine_dipeptide_by_name(tmp_path):
+    """Features, kept in the file by their atoms, are φ and ψ as mdtraj finds them among all atoms."""
+    source, top = DATA / "ala2/trajectory-0.dcd", DATA / "ala2/ala2.pdb"
+    frames = mdvae.read(source, top=top, select="symbol != H", stride=100)
+    model = mdvae.build(frames, representation="chosen", features=["phi", "psi"], hidden=(8,))
+    assert model.spec.features == ("torsion 1 3 4 6", "torsion 3 4 6 8")
+    mdvae.save(model, tmp_path / "m.mdvae")
+    features = map_rows(mdvae.load(tmp_path / "m.mdvae").representation.to_features, frames.coordinates)
+    whole = md.load(source, top=top, stride=100)
+    angles = np.concatenate([md.compute_phi(whole)[1], md.compute_psi(whole)[1]], axis=1)
+    np.testing.assert_allclose(features, np.concatenate([np.cos(angles), np.sin(angles)], axis=1), atol=1e-4)
 
 
 JUMPS = {"principal": 1, "superposition": 0}

@@ -18,6 +18,16 @@ ACCEPTED = {
     "squared error": {"likelihood": "squared_error"},
     "internal": {"representation": "internal", "latent_dim": 13},
     "internal, two atoms": {"representation": "internal", "n_atoms": 2, "latent_dim": 1},
+    "distances": {"representation": "distances", "latent_dim": 15},
+    "chosen": {"representation": "chosen", "features": ("distance 0 5", "contact 1 4"), "contact_radius": 0.6},
+    "chosen, unaligned": {
+        "representation": "chosen",
+        "features": ("distance 0 5",),
+        "latent_dim": 1,
+        "alignment": "none",
+    },
+    "torsions": {"representation": "chosen", "features": ("torsion 0 1 2 3",), "dim": 3},
+    "torsions by name": {"representation": "chosen", "features": ("phi", "psi ALA2"), "dim": 3, "latent_dim": 9},
     "low rank": {"likelihood": "low_rank_gaussian", "rank": 3},
     "full rank": {"likelihood": "low_rank_gaussian", "rank": 12},
     **{f"alignment {name}": {"alignment": name} for name in ALIGNMENTS},
@@ -47,6 +57,30 @@ def test_number_of_features():
     assert spec(representation="internal", dim=3, n_atoms=2, latent_dim=1).n_features == 1
 
 
+def chosen(*features, **changes):
+    return spec(representation="chosen", features=features, latent_dim=1, dim=3, **changes)
+
+
+def test_number_of_chosen_features():
+    """Cosine and sine of a torsion; while it is a name, only a topology can say how many there are."""
+    assert spec(representation="distances").n_features == spec(representation="distances", dim=3).n_features == 15
+    assert chosen("distance 0 1", "contact 0 2", "torsion 0 1 2 3").n_features == 4
+    assert chosen("distance 0 1").explicit
+    assert not chosen("distance 0 1", "phi").explicit
+    with pytest.raises(ValueError, match="how many features distance 0 1, phi are is known once a model is built"):
+        _ = chosen("distance 0 1", "phi").n_features
+
+
+def test_the_contact_radius_is_filled_in_where_it_is_needed():
+    assert chosen("distance 0 1").contact_radius is None
+    assert chosen("contact 0 1").contact_radius == 0.45
+
+
+def test_features_are_plain_words():
+    assert chosen(" distance  0   -1").features == ("distance 0 5",)
+    assert Spec.from_dict(chosen("phi").to_dict()).features == ("phi",)
+
+
 def test_the_rank_is_filled_in_where_it_is_needed():
     """So that a file says it, whatever a later version chooses."""
     assert spec().rank is None
@@ -54,8 +88,9 @@ def test_the_rank_is_filled_in_where_it_is_needed():
     assert spec(n_atoms=50, likelihood="low_rank_gaussian").to_dict()["rank"] == mdvae.spec._RANK
 
 
-def test_descriptions_from_before_there_was_a_rank_are_read():
-    older = {name: value for name, value in spec().to_dict().items() if name != "rank"}
+def test_descriptions_from_before_there_were_all_fields_are_read():
+    later = ("rank", "features", "contact_radius")
+    older = {name: value for name, value in spec().to_dict().items() if name not in later}
     assert Spec.from_dict(older) == spec()
 
 
@@ -112,6 +147,56 @@ REFUSED = {
         {"representation": "internal", "likelihood": "gaussian", "latent_dim": 14},
         ValueError,
         ["latent_dim=14 is larger than the number of features: 6 atoms have 13"],
+    ),
+    "more latent dimensions than chosen features": (
+        {"representation": "chosen", "likelihood": "gaussian", "features": ["distance 0 1"], "latent_dim": 2},
+        ValueError,
+        ["latent_dim=2 is larger than the number of features: those chosen", "are 1"],
+    ),
+    "nothing chosen": (
+        {"representation": "chosen", "likelihood": "gaussian"},
+        ValueError,
+        ["representation='chosen' needs features, such as 'phi' or 'distance 0 9'"],
+    ),
+    "chosen in vain": (
+        {"representation": "internal", "likelihood": "gaussian", "features": ["phi"]},
+        ValueError,
+        ["features are for representation='chosen', got 'internal'"],
+    ),
+    "chosen in one word": (
+        {"representation": "chosen", "likelihood": "gaussian", "features": "phi"},
+        TypeError,
+        ["features must be a list of words, such as ['phi', 'distance 0 9'], got 'phi'"],
+    ),
+    "chosen features in one unit": (
+        {"representation": "chosen", "features": ["distance 0 1", "contact 2 3"], "likelihood": "isotropic_gaussian"},
+        ValueError,
+        ["mixes lengths and angles and needs likelihood='gaussian'", "got 'isotropic_gaussian'"],
+    ),
+    "distances in one unit": (
+        {"representation": "distances", "likelihood": "low_rank_gaussian"},
+        ValueError,
+        ["representation='distances' has features of many sizes and needs likelihood='gaussian'"],
+    ),
+    "distances of one atom": (
+        {"representation": "distances", "likelihood": "gaussian", "n_atoms": 1},
+        ValueError,
+        ["representation='distances' needs at least 2 atoms, got 1"],
+    ),
+    "torsions in the plane": (
+        {"representation": "chosen", "likelihood": "gaussian", "features": ["torsion 0 1 2 3"]},
+        ValueError,
+        ["'torsion 0 1 2 3' needs three dimensions, and the frames are in the plane"],
+    ),
+    "a radius of no contact": (
+        {"representation": "chosen", "likelihood": "gaussian", "features": ["distance 0 1"], "contact_radius": 0.3},
+        ValueError,
+        ["contact_radius=0.3 is of contacts, and none is among the features"],
+    ),
+    "no radius": (
+        {"representation": "chosen", "likelihood": "gaussian", "features": ["contact 0 1"], "contact_radius": 0},
+        ValueError,
+        ["contact_radius must be above 0", "got 0.0"],
     ),
     "kinked activation": ({"activation": "relu"}, ValueError, ["activation='relu'", choices(ACTIVATIONS)]),
     "unknown likelihood": ({"likelihood": "student"}, ValueError, ["likelihood='student'", choices(LIKELIHOODS)]),

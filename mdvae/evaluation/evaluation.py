@@ -18,7 +18,7 @@ from mdvae.evaluation.latent_space import LatentSpace, look_around
 from mdvae.evaluation.reconstruction import Reconstructing, Reconstruction
 from mdvae.evaluation.structures import Structures, judge
 from mdvae.evaluation.tables import COLUMNS, long_table, tables, write_numbers
-from mdvae.evaluation.verdict import Thresholds, Verdict, conclude
+from mdvae.evaluation.verdict import Thresholds, Verdict, conclude, conclude_coordinate
 from mdvae.latent.encoding import encode_chunks
 from mdvae.latent.generation import check_generation, generate
 from mdvae.latent.undersampling import Undersampled, undersampled
@@ -41,13 +41,15 @@ class Evaluation:
     n_left_out : int
         Frames of the source that training saw, and that were left out.
     latent_dim, n_training : int
-    reconstruction : Reconstruction
-    ensemble : Ensemble
-    structures : Structures
+    reconstruction : Reconstruction or None
+    ensemble : Ensemble or None
+    structures : Structures or None
+        None of these three for a model that only encodes: see `without_structures`.
+    without_structures : str
     latent_space : LatentSpace
     undersampled : Undersampled
-        Cells of latent space that are thin in the training data, and conformations that were generated there; None
-        where all latent points are one.
+        Cells of latent space that are thin in the training data, and conformations that were generated there, unless
+        the model only encodes; None where all latent points are one.
     kinetics : Kinetics or None
         None where frames are not in time order, or too few: `without_kinetics` says which.
     without_kinetics : str
@@ -55,7 +57,7 @@ class Evaluation:
         Of the latent space, as training left it.
     verdict : Verdict
     worst : mdtraj.Trajectory
-        Up to five generated structures with the most faults.
+        Up to five generated structures with the most faults; without generated ones it is empty.
     how : dict
         Options that were given, for the record.
     """
@@ -64,9 +66,10 @@ class Evaluation:
     n_left_out: int
     latent_dim: int
     n_training: int
-    reconstruction: Reconstruction
-    ensemble: Ensemble
-    structures: Structures
+    reconstruction: Reconstruction | None
+    ensemble: Ensemble | None
+    structures: Structures | None
+    without_structures: str
     latent_space: LatentSpace
     undersampled: Undersampled | None
     kinetics: Kinetics | None
@@ -79,7 +82,7 @@ class Evaluation:
     @property
     def unit(self) -> str:
         """Of length: "nm" or "reduced"."""
-        return self.reconstruction.unit
+        return self.latent_space.unit
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON; lengths in `unit`."""
@@ -87,7 +90,8 @@ class Evaluation:
             name: getattr(self, name) for name in ("n_frames", "n_left_out", "latent_dim", "n_training", "unit", "how")
         }
         for name in ("verdict", "reconstruction", "ensemble", "structures", "latent_space"):
-            plain[name] = getattr(self, name).to_dict()
+            part = getattr(self, name)
+            plain[name] = self.without_structures if part is None else part.to_dict()
         plain["undersampled"] = None if self.undersampled is None else self.undersampled.to_dict()
         plain["kinetics"] = self.without_kinetics if self.kinetics is None else _plain(self.kinetics)
         plain["diagnostics"] = None if self.diagnostics is None else self.diagnostics.to_dict()
@@ -108,6 +112,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         parts = [self.head, *map(str, tables(self))]
+        if self.without_structures:
+            parts.insert(1, f"reconstruction, structures and ensemble left out: {self.without_structures}")
         if self.undersampled is not None:
             parts.append(str(self.undersampled))
         if self.kinetics is None:
@@ -117,13 +123,13 @@ class Evaluation:
     @property
     def n_generated(self) -> int:
         """Generated structures that were judged."""
-        return self.structures.n["generated"]
+        return 0 if self.structures is None else self.structures.n["generated"]
 
     @property
     def head(self) -> str:
         """What was looked at."""
         named = {"held-out frame": self.n_frames, "latent dimension": self.latent_dim}
-        named |= {"generated structure": self.n_generated}
+        named |= {} if self.structures is None else {"generated structure": self.n_generated}
         text = ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in named.items())
         if self.n_left_out:
             frames = "frame of this source was" if self.n_left_out == 1 else "frames of this source were"
@@ -175,12 +181,13 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Prints as tables.
+        Prints as tables. Of a model that only encodes all is left out that needs positions.
 
     Raises
     ------
     ValueError, OSError
-        For an untrained model, and for a source that cannot be read or is another molecule.
+        For an untrained model, for options of generation where the model only encodes, and for a source that cannot be
+        read or is another molecule.
     """
     if model.data is None:
         raise ValueError("this model has not been trained")
@@ -189,7 +196,14 @@ def evaluate(
         raise ValueError(f"lagtime must be a whole number of frames, at least 1, got {lagtime!r}")
     # Whatever can be wrong with these should be said before a long source is read.
     sets = {}
-    if generated is None:
+    decodes = model.representation.invertible
+    if not decodes:
+        if generated is not None or n_generated is not None or noise or prior != "model":
+            raise ValueError(
+                "generated, n_generated, prior and noise are about generated structures, of which this model makes "
+                "none: it only encodes. Leave them out"
+            )
+    elif generated is None:
         if n_generated is not None and n_generated < 1:
             raise ValueError(f"expected at least 1 structure to generate, got n_generated={n_generated}")
         check_generation(model, prior, noise)
@@ -201,15 +215,30 @@ def evaluate(
         own = {name: value for name, value in reading.items() if name not in ("stride", "chunk")}
         sets["generated"] = np.concatenate([x.coordinates for x, _ in encode_chunks(model, generated, **own)])
     frames = HeldOut(model, source, **reading)
-    reconstructing, following, thinned, n_frames = Reconstructing(model), Following(model), Thinned(), 0
+    reconstructing = Reconstructing(model) if decodes else None
+    following, thinned, n_frames = Following(model), Thinned(), 0
     for chunk, z, run in frames:
         n_frames += len(z)
-        reconstructing.add(chunk.coordinates, z)
+        if reconstructing is not None:
+            reconstructing.add(chunk.coordinates, z)
         following.add(chunk, z, run)
         thinned.add(chunk.coordinates, run)
     if not n_frames:
         raise ValueError(f"training saw all {frames.n_read} frames of this source; give another run")
     kinetics, why_not = following.result(lagtime, seed)
+    common: dict[str, Any] = {
+        "n_frames": n_frames,
+        "n_left_out": frames.n_read - n_frames,
+        "latent_dim": model.latent_dim,
+        "n_training": model.data.n_frames,
+        "kinetics": kinetics,
+        "without_kinetics": why_not,
+        "diagnostics": model.diagnostics,
+    }
+    if reconstructing is None:
+        latent_space = look_around(model, None, thinned.frames)
+        verdict = conclude_coordinate(n_frames, latent_space, kinetics, model.diagnostics, thresholds)
+        return _of_coordinate(model, latent_space, verdict, common, seed)
     if generated is None:
         sets |= _generated(model, n_generated or _affordable(model), prior, noise, seed)
     sets = {"held-out": thinned.frames} | sets
@@ -227,26 +256,39 @@ def evaluate(
     if generated is None:
         how |= {"generated": "by the model", "prior": prior, "noise": noise}
     return Evaluation(
-        n_frames=n_frames,
-        n_left_out=frames.n_read - n_frames,
-        latent_dim=model.latent_dim,
-        n_training=model.data.n_frames,
         reconstruction=reconstruction,
         ensemble=ensemble,
         structures=structures,
+        without_structures="",
         latent_space=latent_space,
         undersampled=_thin(model, latent_space, seed),
-        kinetics=kinetics,
-        without_kinetics=why_not,
-        diagnostics=model.diagnostics,
         verdict=verdict,
         worst=to_trajectory(model.system, sets["generated"][structures.worst]),
         how=how,
+        **common,
     )
 
 
-def _thin(model: Model, latent_space: LatentSpace, seed: Whole) -> Undersampled | None:
-    return undersampled(model, seed=seed) if np.ptp(latent_space.training, axis=0).any() else None
+def _of_coordinate(
+    model: Model, latent_space: LatentSpace, verdict: Verdict, common: dict[str, Any], seed: Whole
+) -> Evaluation:
+    """What is left to say of a model that only encodes."""
+    return Evaluation(
+        reconstruction=None,
+        ensemble=None,
+        structures=None,
+        without_structures="the model only encodes, since its features have no way back to positions",
+        latent_space=latent_space,
+        undersampled=_thin(model, latent_space, seed, n_frames=0),
+        verdict=verdict,
+        worst=to_trajectory(model.system, np.zeros((0, model.system.n_atoms, model.system.dim), np.float32)),
+        how={"seed": int(seed)},
+        **common,
+    )
+
+
+def _thin(model: Model, latent_space: LatentSpace, seed: Whole, **options: Any) -> Undersampled | None:
+    return undersampled(model, seed=seed, **options) if np.ptp(latent_space.training, axis=0).any() else None
 
 
 def _affordable(model: Model) -> int:

@@ -69,7 +69,9 @@ class Following:
         if self._last is not None and self._last[0] == run:
             joined = np.concatenate([self._last[1], frames])
         jumped = np.zeros(len(joined) - 1, bool)
-        jumped[find_jumps(self._model.alignment, joined, [len(joined)])] = True
+        # Features that do not know how a frame is turned make no jump where its turn does.
+        if self._model.representation.keeps_pose:
+            jumped[find_jumps(self._model.alignment, joined, [len(joined)])] = True
         self._jumps.setdefault(run, []).append(jumped)
         self._last = (run, frames[-1:].copy())
 

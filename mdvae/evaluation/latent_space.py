@@ -43,7 +43,8 @@ class LatentSpace:
     training : (n_training, latent_dim)
         Of frames that the model keeps.
     nearest_generated : (n_generated,)
-        RMSD from each generated structure to the nearest training frame.
+        RMSD from each generated structure to the nearest training frame. A model that only encodes has none; shares of
+        them, and of what is near them, are then NaN.
     nearest_held_out : (n_frames,)
         The same of held-out frames.
     nearest_training : (n_kept,)
@@ -72,13 +73,13 @@ class LatentSpace:
     out_of_distribution: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Shares and medians."""
-        names = ("nearest_generated", "nearest_held_out", "nearest_training")
+        """Shares and medians, of what there is."""
+        names = ("nearest_generated",) * bool(len(self.nearest_generated)) + ("nearest_held_out", "nearest_training")
         plain = {f"{name}_median": float(np.median(getattr(self, name))) for name in names}
-        return plain | {name: getattr(self, name) for name in _SHARES}
+        return plain | {name: getattr(self, name) for name in _SHARES if not np.isnan(getattr(self, name))}
 
 
-def look_around(model: Model, generated: Coordinates, held_out: Coordinates) -> LatentSpace:
+def look_around(model: Model, generated: Coordinates | None, held_out: Coordinates) -> LatentSpace:
     """Find where generated and held-out structures lie among the training frames.
 
     Parameters
@@ -86,7 +87,7 @@ def look_around(model: Model, generated: Coordinates, held_out: Coordinates) -> 
     model : Model
         Trained.
     generated, held_out : (n_frames, n_atoms, dim), posed, nm or reduced units
-        Of more than 5000 evenly spaced ones.
+        Of more than 5000 evenly spaced ones. No generated ones of a model that only encodes.
 
     Returns
     -------
@@ -94,29 +95,42 @@ def look_around(model: Model, generated: Coordinates, held_out: Coordinates) -> 
     """
     assert model.data is not None
     training = model.data.frames
-    generated, held_out = _evenly(generated, _MOST), _evenly(held_out, _MOST)
+    held_out = _evenly(held_out, _MOST)
     some = np.unique(np.linspace(0, len(training) - 1, _MOST).astype(int))
     window = int(_NEAR_IN_TIME * len(training))
-    of_generated, of_held_out = nearest(generated, training), nearest(held_out, training)
+    of_held_out = nearest(held_out, training)
     of_training = nearest(training[some], training, leave_out=(some, window))
-    # As many of either: with more structures around, the nearest one is nearer.
-    n_even = min(len(generated), len(training))
-    radius = float(np.quantile(nearest(held_out, _evenly(training, n_even)), _COVERED))
     usual = float(np.median(of_training))
     near = max(_COPY * usual, min(_ROUNDED, _COPY_AT_MOST * usual))
     return LatentSpace(
         unit=model.system.unit,
         held_out=encode_posed(model, held_out),
         training=encode_posed(model, _evenly(training, _MOST)),
-        nearest_generated=of_generated,
         nearest_held_out=of_held_out,
         nearest_training=of_training,
-        copied=float(np.mean(of_generated < near)),
         seen=_share_seen(of_held_out < near, len(training) / model.data.n_frames),
-        mirrored=float(np.mean(nearest(_mirrored(model, generated), training) < _NEARER * of_generated)),
-        coverage=float(np.mean(nearest(held_out, _evenly(generated, n_even)) <= radius)),
         out_of_distribution=float(np.mean(of_held_out > np.quantile(of_training, _USUAL))),
+        **_about_generated(model, generated, held_out, near),
     )
+
+
+def _about_generated(model: Model, generated: Coordinates | None, held_out: Coordinates, near: float) -> dict[str, Any]:
+    """What is said of generated structures, by its name."""
+    if generated is None:
+        nothing = dict.fromkeys(("copied", "mirrored", "coverage"), float("nan"))
+        return {"nearest_generated": np.zeros(0)} | nothing
+    assert model.data is not None
+    training, generated = model.data.frames, _evenly(generated, _MOST)
+    found = nearest(generated, training)
+    # As many of either: with more structures around, the nearest one is nearer.
+    n_even = min(len(generated), len(training))
+    radius = float(np.quantile(nearest(held_out, _evenly(training, n_even)), _COVERED))
+    return {
+        "nearest_generated": found,
+        "copied": float(np.mean(found < near)),
+        "mirrored": float(np.mean(nearest(_mirrored(model, generated), training) < _NEARER * found)),
+        "coverage": float(np.mean(nearest(held_out, _evenly(generated, n_even)) <= radius)),
+    }
 
 
 def _share_seen(found: Bool[np.ndarray, " n_frames"], kept: float) -> float:

@@ -66,13 +66,14 @@ def tables(found: "Evaluation") -> list[Table]:
     ----------
     found : Evaluation
     """
-    made = [
-        _reconstruction(found.reconstruction),
-        _within(found.reconstruction),
-        _structures(found.structures),
-        _ensemble(found.ensemble),
-        _latent_space(found.latent_space),
-    ]
+    made = []
+    if found.reconstruction is not None:
+        made += [_reconstruction(found.reconstruction), _within(found.reconstruction)]
+    if found.structures is not None:
+        made.append(_structures(found.structures))
+    if found.ensemble is not None:
+        made.append(_ensemble(found.ensemble))
+    made.append(_latent_space(found.latent_space))
     return made if found.kinetics is None else [*made, _kinetics(found.kinetics)]
 
 
@@ -158,8 +159,9 @@ def _latent_space(found: LatentSpace) -> Table:
     rows = [
         (f"nearest training frame of {name} ({unit})", f"{factor * np.median(values):.4f}")
         for name, values in nearest.items()
+        if len(values)
     ]
-    rows += [(name, f"{100 * share:.2f}") for name, share in shares.items()]
+    rows += [(name, f"{100 * share:.2f}") for name, share in shares.items() if not np.isnan(share)]
     return Table("neighbors", ("median",), tuple(rows))
 
 
@@ -197,26 +199,37 @@ def long_table(found: "Evaluation") -> Iterator[dict[str, Any]]:
 
 
 def _rows(found: "Evaluation") -> Iterator[tuple[Any, ...]]:
-    unit, reconstruction = found.unit, found.reconstruction
-    for name, values in _errors(reconstruction).items():
-        for what, value in _summary(values).items():
-            yield "reconstruction", f"RMSD, {what}", name, value, unit
-    for name, shares in reconstruction.validity.items():
-        for aspect in ASPECTS:
-            yield "reconstruction", f"share with all {aspect} within bounds", name, shares[aspect]
-    for name, unit_of, distance in found.ensemble.rows:
-        beside = (distance.floor, distance.low, distance.high, distance.blocks)
-        yield "ensemble", name, "generated", distance.value, unit_of, *beside
-    fluctuations = found.ensemble.fluctuations
-    beside = (fluctuations.correlation, "", fluctuations.correlation_floor)
-    yield "ensemble", "correlation of fluctuations", "generated", *beside
-    for name, shares in found.structures.shares.items():
-        for aspect, share in shares.items():
-            yield "structures", OF_STRUCTURES[aspect], name, share
+    unit = found.unit
+    if found.reconstruction is not None:
+        yield from _reconstruction_rows(found.reconstruction)
+    if found.ensemble is not None:
+        yield from _ensemble_rows(found.ensemble)
+    if found.structures is not None:
+        for name, shares in found.structures.shares.items():
+            for aspect, share in shares.items():
+                yield "structures", OF_STRUCTURES[aspect], name, share
     for name, value in found.latent_space.to_dict().items():
         yield "latent space", name, "", value, unit if name.startswith("nearest") else ""
     if found.kinetics is not None:
         yield from _kinetic_rows(found.kinetics)
+
+
+def _reconstruction_rows(found: Reconstruction) -> Iterator[tuple[Any, ...]]:
+    for name, values in _errors(found).items():
+        for what, value in _summary(values).items():
+            yield "reconstruction", f"RMSD, {what}", name, value, found.unit
+    for name, shares in found.validity.items():
+        for aspect in ASPECTS:
+            yield "reconstruction", f"share with all {aspect} within bounds", name, shares[aspect]
+
+
+def _ensemble_rows(found: Ensemble) -> Iterator[tuple[Any, ...]]:
+    for name, unit, distance in found.rows:
+        beside = (distance.floor, distance.low, distance.high, distance.blocks)
+        yield "ensemble", name, "generated", distance.value, unit, *beside
+    fluctuations = found.fluctuations
+    beside = (fluctuations.correlation, "", fluctuations.correlation_floor)
+    yield "ensemble", "correlation of fluctuations", "generated", *beside
 
 
 def _kinetic_rows(found: Kinetics) -> Iterator[tuple[Any, ...]]:

@@ -1,6 +1,7 @@
 """What a model can be used for and what not, in plain sentences, from thresholds that are declared here."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -143,18 +144,14 @@ def conclude(
     n_frames = len(reconstruction.rmsd)
     enough = min(n_frames, ensemble.n_generated) >= limits.fewest
     if n_frames < limits.fewest:
-        found.say(
-            f"With {n_frames} held-out frame{'s' * (n_frames != 1)} nothing can be said about distributions; give at "
-            f"least {limits.fewest}, better thousands.",
-            care=USES,
-        )
+        found.say(_few_frames(n_frames, limits), care=USES)
     elif not enough:
         found.say(
             f"With {ensemble.n_generated} generated structure{'s' * (ensemble.n_generated != 1)} nothing can be said "
             f"about distributions; take at least {limits.fewest}.",
             care=("generation",),
         )
-    belongs = _about_frames(found, ensemble, latent_space, limits, enough)
+    belongs = _about_frames(found, ensemble.families if enough else [], latent_space, limits)
     _about_coordinate(found, reconstruction, diagnostics, limits)
     _about_structures(found, structures, latent_space, limits)
     if belongs and enough:
@@ -163,9 +160,52 @@ def conclude(
     return Verdict(found.uses, tuple(found.findings), tuple(found.kinds))
 
 
-def _about_frames(
-    found: _Judgement, ensemble: Ensemble, latent_space: LatentSpace, limits: Thresholds, enough: bool
-) -> bool:
+def conclude_coordinate(
+    n_frames: int,
+    latent_space: LatentSpace,
+    kinetics: Kinetics | None,
+    diagnostics: Diagnostics | None,
+    thresholds: Thresholds | None = None,
+) -> Verdict:
+    """Draw the conclusion on a model that only encodes, which can be a coordinate and nothing else.
+
+    Parameters
+    ----------
+    n_frames : int
+        Held-out frames.
+    latent_space, kinetics, diagnostics
+        What was found.
+    thresholds : Thresholds, optional
+
+    Returns
+    -------
+    Verdict
+    """
+    limits, found = thresholds or Thresholds(), _Judgement()
+    if n_frames < limits.fewest:
+        found.say(_few_frames(n_frames, limits), care=("coordinate",))
+    belongs = _about_frames(found, [], latent_space, limits)
+    _about_collapse(found, diagnostics)
+    if belongs and n_frames >= limits.fewest:
+        _about_kinetics(found, kinetics)
+    answer = {_YES: "can be used as a coordinate", _CARE: "can be used as a coordinate, with care"}
+    said = answer.get(found.uses["coordinate"], "cannot be used as a coordinate")
+    why = "it only encodes, since its features have no way back to positions."
+    return Verdict(
+        found.uses | dict.fromkeys(("generation", "optimization"), _NO),
+        (f"It {said}; it cannot generate, nor optimize: {why}", *found.findings),
+        ("note", *found.kinds),
+    )
+
+
+def _few_frames(n_frames: int, limits: Thresholds) -> str:
+    return (
+        f"With {n_frames} held-out frame{'s' * (n_frames != 1)} nothing can be said about distributions; give at least "
+        f"{limits.fewest}, better thousands."
+    )
+
+
+def _about_frames(found: _Judgement, families: Sequence[Family], latent_space: LatentSpace, limits: Thresholds) -> bool:
     """Whether the frames are of the ensemble that the model was trained on; and whether they are the very ones."""
     if latent_space.seen > limits.seen:
         found.say(
@@ -173,7 +213,7 @@ def _about_frames(
             "here flatters it. Give frames of another run.",
             care=USES,
         )
-    foreign = [one for one in ensemble.families if enough and _is_foreign(one.divergence, limits)]
+    foreign = [one for one in families if _is_foreign(one.divergence, limits)]
     if latent_space.out_of_distribution > limits.out_of_distribution:
         found.say(
             f"{_percent(latent_space.out_of_distribution)} of these frames are further from all training frames than "
@@ -220,13 +260,7 @@ def _about_coordinate(
     )
     # Restoring costs what PCA need not pay.
     raw = float(np.median(reconstruction.rmsd_raw))
-    collapsed = diagnostics is not None and diagnostics.collapsed
-    if diagnostics is not None and collapsed:
-        found.say(
-            f"The posterior has collapsed: z says next to nothing about the structure "
-            f"({diagnostics.mutual_information_most:.2f} nats). Train with a smaller beta, warmup_epochs or free_bits.",
-            no=USES,
-        )
+    _about_collapse(found, diagnostics)
     if error > limits.reconstruction * mean:
         found.say(
             f"Reconstructions are hardly nearer to the frames ({_length(error, reconstruction.unit)}) than the mean "
@@ -244,8 +278,19 @@ def _about_coordinate(
             f"z stands for the structure to {_length(error, reconstruction.unit)} (median; PCA of the same size "
             f"{_length(pca, reconstruction.unit)}, no coordinate at all {_length(mean, reconstruction.unit)})."
         )
-    dead = [] if diagnostics is None or collapsed else np.flatnonzero(~diagnostics.active) + 1
-    if len(dead):
+
+
+def _about_collapse(found: _Judgement, diagnostics: Diagnostics | None) -> None:
+    """Whether z says anything at all."""
+    if diagnostics is None:
+        return
+    if diagnostics.collapsed:
+        found.say(
+            f"The posterior has collapsed: z says next to nothing about the structure "
+            f"({diagnostics.mutual_information_most:.2f} nats). Train with a smaller beta, warmup_epochs or free_bits.",
+            no=USES,
+        )
+    elif len(dead := np.flatnonzero(~diagnostics.active) + 1):
         found.say(f"Latent dimensions without information: {', '.join(map(str, dead))}.", care=("coordinate",))
 
 

@@ -23,10 +23,14 @@ AnyFrame = Frame | Float[np.ndarray, "n_atoms dim"]
 class CollectiveVariable:
     """Align, represent, encode to the posterior mean: one frame (n_atoms, dim) to (latent_dim,).
 
+    Frames are aligned only where the representation tells how they stand, which internal coordinates, distances and
+    torsions do not.
+
     Pure and deterministic, so that it may be jitted, batched by `jax.vmap`, differentiated and exported; it calls no
     LAPACK. It computes in the precision of the frame. Its derivatives are continuous wherever the pose of a frame is
     defined: not where all atoms lie on a line, nor, with ``alignment="principal"``, where two principal moments are
-    equal. A frozen record, not a module: `jax.jit` takes it as it is, its numbers as constants.
+    equal. Where nothing is aligned they are wherever the distances, angles and torsions are. A frozen record, not a
+    module: `jax.jit` takes it as it is, its numbers as constants.
 
     Parameters
     ----------
@@ -61,7 +65,9 @@ class CollectiveVariable:
                 f"the collective variable is a function of {self.n_atoms} atoms, got {len(frame)}: give it the atoms "
                 "of the model's selection alone, in their order"
             )
-        return self.encoder(self.representation.to_features(self.alignment(jnp.asarray(frame)))).mean
+        frame = jnp.asarray(frame)
+        posed = self.alignment(frame) if self.representation.keeps_pose else frame
+        return self.encoder(self.representation.to_features(posed)).mean
 
     def value_and_jacobian(self, frame: AnyFrame) -> tuple[Latent, Float[Array, "latent_dim n_atoms dim"]]:
         """Latent point, and its derivatives with respect to the positions.
@@ -75,7 +81,7 @@ class CollectiveVariable:
         z : (latent_dim,)
         jacobian : (latent_dim, n_atoms, dim), 1/nm
             Of each latent coordinate the rows sum to zero, since it does not change when the molecule moves; and, but
-            with ``alignment="none"``, their torques do, since it does not change when the molecule turns.
+            with positions and ``alignment="none"``, their torques do, since it does not change when the molecule turns.
         """
         z, pull_back = jax.vjp(self, jnp.asarray(frame))
         (jacobian,) = jax.vmap(pull_back)(np.eye(len(z), dtype=z.dtype))

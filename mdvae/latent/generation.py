@@ -17,7 +17,7 @@ from mdvae._keys import key_for
 from mdvae._types import Key, Whole
 from mdvae.latent.encoding import encode_chunks
 from mdvae.local_geometry import LocalGeometry
-from mdvae.model import Model
+from mdvae.model import Model, check_decodes
 from mdvae.restoration import Restoration, Restorer, restore_frames
 from mdvae.trajectory import Conformations, to_trajectory
 from mdvae.vae import SquaredError
@@ -65,8 +65,9 @@ def decode(model: Model, z: ArrayLike, *, restore: bool = True) -> Conformations
     Raises
     ------
     ValueError
-        For points of another shape, or that are not finite.
+        For points of another shape, or that are not finite, and for a model that only encodes.
     """
+    check_decodes(model, "decode")
     return _conformations(model, decode_coordinates(model, z), restore)
 
 
@@ -117,9 +118,9 @@ def generate(
     Raises
     ------
     ValueError
-        For fewer than one frame, for a prior that is not known or needs training frames where there are none, and for
-        noise of a squared error, which states none. With ``valid``, for an untrained model, and once 5000 or more were
-        drawn and fewer than 1 in 1000 was valid.
+        For fewer than one frame, for a model that only encodes, for a prior that is not known or needs training frames
+        where there are none, and for noise of a squared error, which states none. With ``valid``, for an untrained
+        model, and once 5000 or more were drawn and fewer than 1 in 1000 was valid.
     """
     if n_frames < 1:
         raise ValueError(f"expected at least 1 conformation to generate, got {n_frames}")
@@ -143,6 +144,7 @@ def check_generation(model: Model, prior: str, noise: bool) -> None:
     ------
     ValueError
     """
+    check_decodes(model, "generate")
     if noise and isinstance(model.vae.likelihood, SquaredError):
         raise ValueError("noise=True needs a likelihood that states a noise; a squared error does not")
     if prior not in _PRIORS:
@@ -211,8 +213,9 @@ def reconstruct(model: Model, source: Any, *, restore: bool = True, **reading) -
     Raises
     ------
     ValueError, OSError
-        For a source that cannot be read or is another molecule.
+        For a model that only encodes, and for a source that cannot be read or is another molecule.
     """
+    check_decodes(model, "reconstruct")
     raw, time = [], []
     for chunk, z in encode_chunks(model, source, **reading):
         raw.append(decode_coordinates(model, z))

@@ -29,7 +29,7 @@ from mdvae._keys import key_for
 from mdvae._types import Frame, Key, Latent, Number, Scalar, Whole
 from mdvae.latent.encoding import encode_posed
 from mdvae.latent.generation import decode_coordinates, restore_decoded
-from mdvae.model import Decoder, Model
+from mdvae.model import Decoder, Model, check_decodes
 from mdvae.observables import LENGTHS
 from mdvae.restoration import Restoration, Restorer
 from mdvae.trajectory import Conformations, to_trajectory
@@ -215,8 +215,10 @@ def minimize(
     Raises
     ------
     ValueError
-        For an untrained model, an unknown method, or an observable that is not a finite scalar.
+        For an untrained model or one that only encodes, an unknown method, or an observable that is not a finite
+        scalar.
     """
+    check_decodes(model, "minimize")
     if model.data is None:
         raise ValueError("this model has not been trained: it remembers no frames to start from")
     if method not in ("adam", "l-bfgs"):

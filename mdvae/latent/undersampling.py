@@ -27,7 +27,7 @@ from mdvae._types import Frame, Key, Latent, Scalar, Whole
 from mdvae.geometry import safe_norm
 from mdvae.latent.encoding import encode_chunks, encode_posed
 from mdvae.latent.generation import Drawn, decode_coordinates, draw_until, sample_prior
-from mdvae.model import Coordinate, Decoder, Model
+from mdvae.model import Coordinate, Decoder, Model, check_decodes
 from mdvae.trajectory import Conformations, to_trajectory
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
@@ -178,8 +178,8 @@ def undersampled(
     fewest : int
         Cells with fewer frames are thin.
     n_frames : int
-        Conformations to generate; 0 only looks where the data are thin. It is left at fewer once 50 for each of these,
-        and 5000 or more, were drawn.
+        Conformations to generate; 0 only looks where the data are thin, which a model that only encodes can, too. It is
+        left at fewer once 50 for each of these, and 5000 or more, were drawn.
     key : PRNG key, optional
         Made from ``seed`` if left out.
     seed : int
@@ -193,14 +193,16 @@ def undersampled(
     Raises
     ------
     ValueError, TypeError, OSError
-        For an untrained model, numbers out of their range, an observable that is none or does not vary, and a source
-        that cannot be read or is another molecule.
+        For an untrained model or one that only encodes, numbers out of their range, an observable that is none or does
+        not vary, and a source that cannot be read or is another molecule.
     """
     n_bins, fewest, n_frames = (
         _at_least("n_bins", n_bins, 2, _MOST_BINS),
         _at_least("fewest", fewest, 1),
         _at_least("n_frames", n_frames, 0),
     )
+    if n_frames:
+        check_decodes(model, "undersampled, unless with n_frames=0,")
     if model.data is None:
         raise ValueError("undersampled needs a trained model: train it first")
     if source is None and reading:

@@ -81,4 +81,4 @@ def _say(ax: Axes, record: LatentSpace) -> None:
         "held-out covered": record.coverage,
         "held-out far from training": record.out_of_distribution,
     }
-    corner_text(ax, "\n".join(f"{name} {written(100 * share)} %" for name, share in rows.items()))
+    corner_text(ax, "\n".join(f"{name} {written(100 * share)} %" for name, share in rows.items() if np.isfinite(share)))

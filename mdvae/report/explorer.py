@@ -115,6 +115,8 @@ def explorable(model: Model) -> str | None:
 
 def _unknown_coordinates(model: Model) -> str | None:
     representation, likelihood = model.representation, model.vae.likelihood
+    if not representation.invertible:
+        return "it only encodes: its features have no way back to positions"
     if not isinstance(representation, Cartesian | Internal):
         return f"its representation is a {type(representation).__name__}; expected Cartesian or Internal"
     if isinstance(likelihood, GaussianVonMises) and len(likelihood.linear.scale) != representation.n_linear:

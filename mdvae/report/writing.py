@@ -15,7 +15,7 @@ import numpy as np
 from mdvae import plots
 from mdvae._files import replacing
 from mdvae.evaluation import Evaluation, Verdict, evaluate
-from mdvae.evaluation.ensemble import Ensemble, Marginal
+from mdvae.evaluation.ensemble import Marginal
 from mdvae.evaluation.tables import Table, tables
 from mdvae.evaluation.verdict import NAMES
 from mdvae.latent.encoding import encode_posed
@@ -94,8 +94,8 @@ def document(model: Model, found: Evaluation, *, command: str = "") -> str:
         ("Verdict", _verdict(found)),
         ("Latent explorer", _explorer(model)),
         ("Reconstruction", _reconstruction(model, found, by_heading)),
-        ("Structures", by_heading["structures"] + _walk(model)),
-        ("Ensemble", _ensemble(found.ensemble, by_heading["ensemble"])),
+        ("Structures", _left_out(found) or by_heading["structures"] + _walk(model)),
+        ("Ensemble", _ensemble(found, by_heading)),
         ("Latent space", _latent_space(model, found, by_heading["neighbors"])),
         ("Kinetics", _kinetics(found, by_heading.get("kinetics", ""))),
         ("Model and training", _training(model)),
@@ -142,10 +142,18 @@ def _explorer(model: Model) -> str:
     return explorer(model, encode_posed(model, model.data.frames), trajectory=trajectory if several else None)
 
 
+def _left_out(found: Evaluation) -> str:
+    """Why there is nothing about structures, where there is nothing."""
+    reason = found.without_structures
+    return f"<p>Left out: {html.escape(reason)}.</p>" if reason else ""
+
+
 def _reconstruction(model: Model, found: Evaluation, by_heading: dict[str, str]) -> str:
     from mdvae.trajectory import atom_names
 
     one = found.reconstruction
+    if one is None:
+        return _left_out(found)
     drawn = [
         (lambda: plots.reconstruction_errors(one), "Error of each held-out frame, beside PCA of the same size."),
         (lambda: plots.errors_per_atom(one, atom_names(model.system.topology)), "Error of each atom."),
@@ -164,7 +172,10 @@ def _walk(model: Model) -> str:
     return _figures(drawn)
 
 
-def _ensemble(found: Ensemble, table: str) -> str:
+def _ensemble(evaluation: Evaluation, by_heading: dict[str, str]) -> str:
+    found = evaluation.ensemble
+    if found is None:
+        return _left_out(evaluation)
     shown = _furthest_off(found.marginals)
     drawn: list[tuple[Callable[[], Any], str]] = [
         (
@@ -179,7 +190,7 @@ def _ensemble(found: Ensemble, table: str) -> str:
         contacts = found.contacts
         drawn.append((lambda: plots.contact_map(contacts), "Contacts: held-out above, generated below the diagonal."))
         drawn.append((lambda: plots.contact_difference(contacts), "Contacts: generated less held-out."))
-    return table + _figures(drawn)
+    return by_heading["ensemble"] + _figures(drawn)
 
 
 def _furthest_off(marginals: Sequence[Marginal]) -> list[Marginal]:
@@ -204,7 +215,7 @@ def _latent_space(model: Model, found: Evaluation, table: str) -> str:
         [str(part) for part in (found.undersampled, found.diagnostics) if part is not None],
     )
     if thin is not None:
-        text = "Where the training data are thin, and what was generated there."
+        text = "Where the training data are thin" + (", and what was generated there." if thin.n_asked else ".")
         drawn.append((lambda: plots.thin_regions(thin), text))
     return table + _figures(drawn) + "\n".join(f"<pre>{html.escape(text)}</pre>" for text in texts)
 

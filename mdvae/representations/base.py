@@ -8,7 +8,7 @@ from mdvae._types import Features, Frame
 
 
 class AbstractRepresentation(eqx.Module):
-    """An invertible map between an aligned frame and the vector that networks see."""
+    """A map from an aligned frame to the vector that networks see, and, unless it only encodes, back."""
 
     @property
     @abc.abstractmethod
@@ -23,7 +23,12 @@ class AbstractRepresentation(eqx.Module):
     @property
     @abc.abstractmethod
     def keeps_pose(self) -> bool:
-        """Whether a frame comes back where it was; if not, then up to a proper rotation and a shift."""
+        """Whether the vector says where a frame stands and how it is turned; if not, no frame need be aligned."""
+
+    @property
+    @abc.abstractmethod
+    def invertible(self) -> bool:
+        """Whether there is a way back: to the frame itself, or up to a proper rotation and a shift."""
 
     @abc.abstractmethod
     def to_features(self, frame: Frame) -> Features:
@@ -31,4 +36,10 @@ class AbstractRepresentation(eqx.Module):
 
     @abc.abstractmethod
     def to_coordinates(self, features: Features) -> Frame:
-        """Frame (n_atoms, dim) of a vector (n_features,)."""
+        """Frame (n_atoms, dim) of a vector (n_features,).
+
+        Raises
+        ------
+        ValueError
+            Where there is no way back.
+        """

@@ -35,6 +35,11 @@ class Cartesian(AbstractRepresentation):
         """Positions say where a frame stands."""
         return True
 
+    @property
+    def invertible(self) -> bool:
+        """They are the frame."""
+        return True
+
     def to_features(self, frame: Frame) -> Features:
         """Rows of the frame, one after another."""
         return frame.reshape(-1)

@@ -52,6 +52,11 @@ class Internal(AbstractRepresentation):
         """Where a frame stands and how it is turned is lost."""
         return False
 
+    @property
+    def invertible(self) -> bool:
+        """Atoms can be placed again, one after another."""
+        return True
+
     def to_features(self, frame: Frame) -> Features:
         """Vector (n_features,) of a frame in any pose."""
         rows = self.references

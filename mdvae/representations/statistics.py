@@ -48,7 +48,8 @@ def feature_statistics(
         Deviations of plain numbers are standard deviations. Cosine and sine of an angle have one and the same: the
         root of the sum of both variances, which for a narrow angle is its standard deviation in radians. Each of its
         own would be next to nothing for one of them wherever the angle is narrow, and blow up the first frame that
-        leaves it. Units are equal shares of the plain numbers' means, and of a radian.
+        leaves it. Units are equal shares of the plain numbers' means, of their deviations if larger, and of a
+        radian.
     """
     total, squares = np.zeros(representation.n_features), np.zeros(representation.n_features)
     for _, features in in_chunks(representation.to_features, coordinates):
@@ -59,7 +60,8 @@ def feature_statistics(
     linear = representation.n_linear
     cosines, sines = np.split(variance[linear:], 2)
     variance[linear:] = np.tile(cosines + sines, 2)
-    size = np.where(np.arange(len(mean)) < linear, np.abs(mean), 1.0)
+    # A contact that is rare spreads by more than its mean, and is not to make all else look small.
+    size = np.where(np.arange(len(mean)) < linear, np.maximum(np.abs(mean), np.sqrt(variance)), 1.0)
     # Two atoms that are always at one point have no distance to speak of.
     size = np.maximum(size, _SMALLEST * size.max())
     deviation = np.maximum(np.sqrt(variance), _SMALLEST * size)

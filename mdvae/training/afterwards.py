@@ -26,7 +26,7 @@ from mdvae._keys import key_for
 from mdvae._types import Features, Key, Latent, Scalar, Whole
 from mdvae.distributions import AbstractNormal
 from mdvae.history import History
-from mdvae.model import Model
+from mdvae.model import Model, check_decodes
 from mdvae.networks import AbstractEncoder
 from mdvae.spec import COMPONENTS, MIXTURES, PRIORS, Spec
 from mdvae.training.descent import descend
@@ -145,10 +145,12 @@ def fit_noise(model: Model, *, rank: Whole | None = None, seed: Whole = 0) -> Mo
     Raises
     ------
     ValueError, TypeError
-        For an untrained model, for internal coordinates, whose angles go round, and for a rank outside its range.
+        For an untrained model, for one that only encodes, for internal coordinates, whose angles go round, and for a
+        rank outside its range.
     """
     if model.data is None:
         raise ValueError("this model has not been trained: there is nothing to fit a noise to")
+    check_decodes(model, "fit_noise")
     if not model.representation.keeps_pose:
         raise ValueError("internal coordinates go round and know no covariance; fit_noise needs Cartesian features")
     frames, n_features = model.data.frames, model.representation.n_features

@@ -20,17 +20,17 @@ from mdvae._types import Features, Frame, Key, Number, Scalar, Whole
 from mdvae.augmentation import AbstractAugmentation, augmentation, check_augmentation
 from mdvae.local_geometry import find_links, fit_local_geometry
 from mdvae.model import Coordinate, Decoder, Model, check_enough, remember
-from mdvae.representations import AbstractRepresentation
+from mdvae.representations import AbstractRepresentation, feature_statistics
 from mdvae.restoration import Restorer
 from mdvae.training.descent import descend
 from mdvae.training.ensemble import at_once
 from mdvae.training.feed import AbstractFeed, Resident, Streamed
 from mdvae.training.progress import ProgressBar
 from mdvae.training.schedules import annealed
-from mdvae.training.settings import Plan, check_density, check_not_negative, settings_from
+from mdvae.training.settings import Plan, check_density, check_not_negative, check_way_back, settings_from
 from mdvae.training.splits import split_blocks
 from mdvae.trajectory import Frames
-from mdvae.vae import diagnose, evenly
+from mdvae.vae import VAE, diagnose, evenly
 
 # With fewer frames a model learns them by heart.
 _FEW_FRAMES = 100
@@ -85,7 +85,8 @@ def train(
     Raises
     ------
     ValueError, TypeError
-        For fewer than 10 frames, for settings outside their range, and for augmentations that do not suit the molecule.
+        For fewer than 10 frames, for settings outside their range, for augmentations that do not suit the molecule, and
+        for augmentations and strain of a model that only encodes.
     FloatingPointError
         If the loss stops being finite.
     """
@@ -156,6 +157,7 @@ def train_ensemble(
         _check_belongs(frames, one)
         if not eqx.tree_equal(one.representation, model.representation):
             raise ValueError("the models have different representations: train those together that have the same spec")
+    check_way_back(model.representation.invertible, strain_weight, augment)
     if not model.representation.keeps_pose and any(word.startswith("rotation") for word in augment):
         raise ValueError(
             "augment 'rotation' does nothing to internal coordinates, which no rotation changes; leave it out"
@@ -250,6 +252,11 @@ def _reconstruction(model: Model, training: Coordinates, held_out: Iterable[Coor
     if held_out is None and model.diagnostics is not None:
         return model.diagnostics.reconstruction, model.diagnostics.reconstruction_unit
     parts, which = ([training], ", training frames among them") if held_out is None else (held_out, "")
+    if not model.representation.invertible:
+        scale = jnp.asarray(feature_statistics(model.representation, training).deviation, jnp.float32)
+        misfit = _Misfit(model.representation, model.vae, scale)
+        squares = np.concatenate([map_rows(misfit, part) for part in parts])
+        return float(np.sqrt(squares.mean())), f"standard deviations of a feature (root mean square{which})"
     factor, unit = (10, "Å") if model.system.unit == "nm" else (1, "reduced units")
     deviation = _Deviation(model.coordinate, model.decoder)
     errors = np.concatenate([map_rows(deviation, part) for part in parts])
@@ -265,6 +272,18 @@ class _Deviation(eqx.Module):
     def __call__(self, frame: Frame) -> Scalar:
         apart = self.decoder(self.coordinate.encode_posed(frame)) - frame
         return jnp.sqrt(jnp.mean(jnp.sum(apart**2, axis=1)))
+
+
+class _Misfit(eqx.Module):
+    """Mean square of what separates the features of a frame from what is decoded of them, in units of their own."""
+
+    representation: AbstractRepresentation
+    vae: VAE
+    scale: Features
+
+    def __call__(self, frame: Frame) -> Scalar:
+        x = self.representation.to_features(frame)
+        return jnp.mean(((self.vae.decode(self.vae.encode(x)) - x) / self.scale) ** 2)
 
 
 class _Augmented(eqx.Module):

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -204,3 +204,17 @@ def check_not_negative(name: str, value: Number) -> None:
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
+
+
+def check_way_back(invertible: bool, strain_weight: Number, augment: Sequence[str]) -> None:
+    """Refuse to train through positions where features have no way back to them.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not invertible and (strain_weight or augment):
+        raise ValueError(
+            f"{'strain_weight' if strain_weight else 'augment'} works on positions, to which chosen features and "
+            "distances have no way back; leave it out, or train with representation='cartesian' or 'internal'"
+        )

@@ -1,6 +1,6 @@
 """The only room that knows mdtraj: sources to frames, and frames to trajectories and files."""
 
-from mdvae.trajectory.backbone import Backbone, alpha_carbons, atom_names, find_backbone
+from mdvae.trajectory.backbone import Backbone, alpha_carbons, atom_names, explicit_features, find_backbone
 from mdvae.trajectory.frames import Chunk, Frames, Report
 from mdvae.trajectory.periodic import Molecules
 from mdvae.trajectory.reading import read, stream
@@ -21,6 +21,7 @@ __all__ = [
     "atom_names",
     "bead_topology",
     "check_output",
+    "explicit_features",
     "extension",
     "find_backbone",
     "read",

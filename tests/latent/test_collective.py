@@ -10,6 +10,12 @@ KINDS = {
     "superposed": {"alignment": "superposition"},
     "principal": {"alignment": "principal"},
     "internal": {"alignment": "superposition", "representation": "internal"},
+    "chosen": {
+        "alignment": "superposition",
+        "representation": "chosen",
+        "features": ("torsion 0 1 2 3", "distance 0 5", "contact 1 5"),
+    },
+    "distances": {"alignment": "none", "representation": "distances"},
     "tanh": {"alignment": "superposition", "activation": "tanh"},
 }
 
@@ -71,6 +77,25 @@ def test_it_calls_no_lapack(model, hexane):
 def test_another_number_of_atoms_is_refused(model, hexane):
     with pytest.raises(ValueError, match="a function of 6 atoms, got 5"):
         mdvae.collective_variable(model)(hexane[0][0, :5])
+
+
+FORGETFUL = {name: KINDS[name] for name in ("internal", "chosen", "distances")}
+
+
+@pytest.mark.parametrize("kind", FORGETFUL)
+def test_what_forgets_the_pose_needs_none(kind, hexane):
+    """The same values as by way of the pose; and derivatives also where none is defined, atoms on a line."""
+    options = dict(FORGETFUL[kind])
+    frames = mdvae.read(hexane[0], alignment=options.pop("alignment"))
+    model = mdvae.build(frames, latent_dim=2, hidden=(16, 16), seed=0, **options)
+    cv, frame = mdvae.collective_variable(model), jax.numpy.asarray(hexane[0][7])
+    np.testing.assert_allclose(cv(frame), cv(model.alignment(frame)), atol=1e-5)
+    np.testing.assert_allclose(model.coordinate(frame), model.coordinate.encode_posed(frame), atol=1e-5)
+    aligned = jax.make_jaxpr(model.alignment)(frame).eqns
+    assert len(jax.make_jaxpr(cv)(frame).eqns) == len(jax.make_jaxpr(model.coordinate.encode_posed)(frame).eqns)
+    assert aligned
+    line = np.outer(0.15 * np.arange(6.0), [0.6, 0.0, 0.8])
+    assert np.isfinite(in_double(cv)(line)[1]).all()
 
 
 def test_a_plane_has_one_too(frames, chain):

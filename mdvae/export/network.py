@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from mdvae.alignment import PrincipalAxes
 from mdvae.model import Model
 from mdvae.networks import MLPEncoder
-from mdvae.representations import AbstractRepresentation, Cartesian, Internal
+from mdvae.representations import AbstractRepresentation, Cartesian, Chosen, Internal
 
 # In formulas of one variable, which both PLUMED and Colvars read with Lepton. JAX's gelu is the one with tanh.
 FORMULAS = {
@@ -174,6 +174,12 @@ def measures(representation: AbstractRepresentation, engine: str) -> Measures:
     if isinstance(representation, Internal):
         rows = np.asarray(representation.references, np.int64)
         return Measures(rows[1:, :2], rows[2:, :3], rows[:0, :2], rows[3:])
+    if isinstance(representation, Chosen):
+        pairs, contacts, torsions = (
+            np.asarray(rows, np.int64)
+            for rows in (representation.distances, representation.contacts, representation.torsions)
+        )
+        return Measures(pairs, np.zeros((0, 3), np.int64), contacts, torsions, representation.contact_radius)
     raise ValueError(f"{engine} has no counterpart of the representation {type(representation).__name__}")
 
 

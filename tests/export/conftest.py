@@ -14,12 +14,13 @@ from mdvae.model import remember
 # What an engine knows beside the model's atoms.
 N_ATOMS = 9
 ATOMS = (1, 2, 3, 5, 6, 7, 8)
+CHOSEN = ("torsion 0 1 2 3", "contact 1 6", "distance 5 0", "torsion 3 4 5 6", "contact 0 4")
 KINDS = {
     "superposed, silu": {},
     "superposed, plain tanh": {"activation": "tanh", "residual": False},
     "internal, gelu": {"representation": "internal", "activation": "gelu"},
-    "internal, softplus": {"representation": "internal", "activation": "softplus"},
-    "internal, no hidden layer": {"representation": "internal", "hidden": ()},
+    "chosen, softplus": {"representation": "chosen", "features": CHOSEN, "activation": "softplus"},
+    "distances, no hidden layer": {"representation": "distances", "hidden": ()},
     "superposed, tanh": {"activation": "tanh"},
     "centered, silu": {"alignment": "none"},
 }

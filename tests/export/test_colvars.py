@@ -91,7 +91,7 @@ def test_planes_are_refused(frames, tmp_path):
 
 
 def test_a_file_that_is_not_the_coordinate_is_not_written(make, tmp_path, monkeypatch):
-    model = make("internal, softplus")
+    model = make("chosen, softplus")
     spoiled = eqx.tree_at(lambda vae: vae.encoder.layers[1].weight, model.vae, replace_fn=lambda x: x.at[0].add(1e-3))
     cv = mdvae.collective_variable(dataclasses.replace(model, vae=spoiled))
     monkeypatch.setattr("mdvae.export.colvars.collective_variable", lambda _: cv)

@@ -93,7 +93,7 @@ def test_metadynamics_is_ready_once_it_is_uncommented(latent_dim, gridded, heter
 
 @pytest.mark.parametrize("part", ["weight", "bias"])
 def test_a_file_that_is_not_the_coordinate_is_not_written(part, make, tmp_path, monkeypatch):
-    model = make("internal, softplus")
+    model = make("chosen, softplus")
     spoiled = eqx.tree_at(
         lambda vae: getattr(vae.encoder.layers[1], part), model.vae, replace_fn=lambda x: x.at[0].add(1e-3)
     )
@@ -105,10 +105,10 @@ def test_a_file_that_is_not_the_coordinate_is_not_written(part, make, tmp_path, 
 
 
 def test_derivatives_that_are_not_numbers_are_refused(make, tmp_path):
-    model = make("internal, softplus")
-    # The length of a bond has no derivative where its atoms are at one point.
+    model = make("chosen, softplus")
+    # A distance has no derivative where its atoms are at one point.
     frames = model.data.frames.copy()
-    frames[:, 1] = frames[:, 0]
+    frames[:, 5] = frames[:, 0]
     model = dataclasses.replace(model, data=dataclasses.replace(model.data, frames=frames))
     with pytest.raises(RuntimeError, match="nan"):
         export_plumed(model, tmp_path / "cv.dat")

@@ -105,6 +105,13 @@ class Origin(enum.StrEnum):
     aggregate_posterior = "aggregate_posterior"
 
 
+class Engine(enum.StrEnum):
+    """Whose input language an exported coordinate is written in."""
+
+    plumed = "plumed"
+    colvars = "colvars"
+
+
 class Method(enum.StrEnum):
     """Optimizer of a latent search."""
 
@@ -752,6 +759,28 @@ def fit_noise(
         fitted = mdvae.fit_noise(mdvae.load(model), rank=rank, seed=seed)
     mdvae.save(fitted, output)
     _say(quiet, f"{fitted}\nwrote {output}")
+
+
+@_verb
+def export(
+    model: ModelFile,
+    to: Annotated[Engine, typer.Option(help="Engine that shall read it.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write, such as cv.dat; others are put beside it.")
+    ],
+    quiet: Quiet = False,
+) -> None:
+    """Write the latent coordinates for a simulation engine, and check what was written.
+
+    mdvae export run.mdvae --to plumed -o cv.dat
+    """
+    _check_output(output, [model])
+    mdvae = _engine()
+    exporters = {Engine.plumed: mdvae.export.export_plumed, Engine.colvars: mdvae.export.export_colvars}
+    trained = mdvae.load(model)
+    with mdvae.pipeline.working(not quiet, "exporting and checking"):
+        exported = exporters[to](trained, output)
+    _say(quiet, str(exported))
 
 
 @_verb

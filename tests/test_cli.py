@@ -266,9 +266,22 @@ def test_quiet_says_nothing(run, files):
     assert run("fit", files / "chain.npy", "-o", "b.mdvae", *FIT, "--quiet") == (0, "", "")
 
 
+@pytest.mark.parametrize("engine", ["plumed", "colvars"])
+def test_export_is_that_of_the_library(run, tmp_path, engine):
+    hexane = mdvae.read(mdvae.toys.alkane(300, n_carbons=6, seed=0))
+    model = mdvae.build(hexane, hidden=(8,), representation="chosen", features=["torsion 0 1 2 3", "distance 0 5"])
+    mdvae.save(mdvae.train(model, hexane, epochs=1, progress=False), tmp_path / "run.mdvae")
+    code, out, err = run("export", "run.mdvae", "--to", engine, "-o", "cv.in")
+    assert (code, err) == (0, "")
+    assert out.startswith("wrote cv.in")
+    assert "values differ by " in out
+    getattr(mdvae.export, f"export_{engine}")(mdvae.load("run.mdvae"), "again.in")
+    assert (tmp_path / "again.in").read_text().replace("again.", "cv.") == (tmp_path / "cv.in").read_text()
+
+
 VERBS = (
     "demo", "fit", "encode", "decode", "reconstruct", "generate", "minimize", "undersampled", "evaluate", "report",
-    "free-energy", "info",
+    "free-energy", "export", "info",
 )  # fmt: skip
 
 
@@ -462,6 +475,10 @@ MISTAKES = {
     "another column": (
         ("free-energy", "{files}/z.npy", "--coordinates", "1", "--weights", "{files}/COLVAR:bias"),
         "COLVAR has no column 'bias'; it has time, metad.bias",
+    ),
+    "an export from the plane": (
+        ("export", "{files}/chain.mdvae", "--to", "plumed", "-o", "cv.dat"),
+        "PLUMED works in three dimensions, and this model's frames are in the plane",
     ),
     "zero": (("generate", "{files}/chain.mdvae", "-n", "0", "-o", "c.pdb"), "at least 1 conformation"),
 }

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdvae import augmentation, observables, plots, toys, vae
+    from mdvae import augmentation, export, observables, plots, toys, vae
     from mdvae.evaluation import Evaluation, Evaluations, Thresholds, evaluate, evaluate_ensemble, log_likelihood
     from mdvae.history import History
     from mdvae.latent import (
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 # Importing mdvae costs nothing: what a name needs (JAX, mdtraj, ...) is imported when the name is first used.
 _HOMES = {
     "augmentation": "",
+    "export": "",
     "observables": "",
     "plots": "",
     "toys": "",
@@ -106,6 +107,7 @@ __all__ = [
     "encode",
     "evaluate",
     "evaluate_ensemble",
+    "export",
     "fit",
     "fit_noise",
     "fit_prior",

@@ -1,0 +1,5 @@
+"""A trained model's latent coordinates for programs that know nothing of mdvae."""
+
+from mdvae.export.stablehlo import export_portable
+
+__all__ = ["export_portable"]

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +62,9 @@ class CollectiveVariable:
                 f"the collective variable is a function of {self.n_atoms} atoms, got {len(frame)}: give it the atoms "
                 "of the model's selection alone, in their order"
             )
-        return self.encoder(self.representation.to_features(self.alignment(jnp.asarray(frame)))).mean
+        frame = jnp.asarray(frame)
+        cv = _in_precision_of(frame, self)
+        return cv.encoder(cv.representation.to_features(cv.alignment(frame))).mean
 
     def value_and_jacobian(self, frame: AnyFrame) -> tuple[Latent, Float[Array, "latent_dim n_atoms dim"]]:
         """Latent point, and its derivatives with respect to the positions.
@@ -80,6 +83,14 @@ class CollectiveVariable:
         z, pull_back = jax.vjp(self, jnp.asarray(frame))
         (jacobian,) = jax.vmap(pull_back)(np.eye(len(z), dtype=z.dtype))
         return z, jacobian
+
+
+def _in_precision_of(frame: Frame, cv: CollectiveVariable) -> CollectiveVariable:
+    """Numbers of the modules in that of the frame: else their products would be rounded first, each compiler's way."""
+    dtype = jnp.promote_types(frame.dtype, jnp.float32)
+    parts = (cv.alignment, cv.representation, cv.encoder)
+    cast = jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, parts)
+    return CollectiveVariable(*cast)
 
 
 def collective_variable(model: Model) -> CollectiveVariable:

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from mdvae.latent.collective import collective_variable, in_double
 from mdvae.model import Model
 
+Evaluate = Callable[[np.ndarray], tuple[Any, Any]]
 # As many frames as a check looks at, evenly spaced over those that the model keeps.
 _N_FRAMES = 8
 # How far they are moved, in units of the largest coordinate.
@@ -50,7 +51,7 @@ def _turns_in_plane(rng: np.random.Generator, n: int) -> Float[np.ndarray, "n 2 
 
 
 def check_agreement(
-    model: Model, evaluate: Callable[[np.ndarray], tuple[Any, Any]], *, name: str, tolerance: float
+    model: Model, evaluate: Evaluate, *, name: str, tolerance: float, reference: Evaluate | None = None
 ) -> tuple[float, float]:
     """Compare what an engine makes of a model with the model itself, on training frames that were moved.
 
@@ -63,8 +64,10 @@ def check_agreement(
     name : str
         What is checked, for the message.
     tolerance : float
-        Largest difference, of z in units of the largest z or of 1, whichever is more, and of the derivatives in units
-        of the largest derivative.
+        Largest difference, of the values in units of the largest one or of 1, whichever is more, and of the derivatives
+        in units of the largest derivative.
+    reference : callable, optional
+        Of the same frame, what `evaluate` should give, if that is not z and its derivatives.
 
     Returns
     -------
@@ -76,11 +79,11 @@ def check_agreement(
     ValueError
         If they disagree, and for a model that keeps no training frames.
     """
-    frames, reference = moved_frames(model), in_double(collective_variable(model))
+    frames = moved_frames(model)
+    reference = in_double(collective_variable(model)) if reference is None else reference
     ours, theirs = [reference(frame) for frame in frames], [evaluate(frame) for frame in frames]
     value, derivative = (
-        _difference(np.stack([np.asarray(row[part]) for row in theirs]), np.stack([row[part] for row in ours]), least)
-        for part, least in ((0, 1.0), (1, 0.0))
+        _difference(_stacked(theirs, part), _stacked(ours, part), least) for part, least in ((0, 1.0), (1, 0.0))
     )
     # Not a number is no agreement.
     if not (value <= tolerance and derivative <= tolerance):
@@ -89,6 +92,10 @@ def check_agreement(
             f"{value:.2g} and the derivatives by up to {derivative:.2g} of the largest; expected at most {tolerance:g}"
         )
     return value, derivative
+
+
+def _stacked(rows: list[tuple[Any, Any]], part: int) -> np.ndarray:
+    return np.stack([np.asarray(row[part]) for row in rows])
 
 
 def _difference(theirs: np.ndarray, ours: np.ndarray, least: float) -> float:

@@ -1,14 +1,18 @@
 """The collective variable as a compiled program in a file, which JAX runs without mdvae."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jaxtyping import Array
 
 from mdvae._files import replacing
+from mdvae._types import Frame, Latent
 from mdvae.latent import collective_variable
 from mdvae.latent.agreement import check_agreement
 from mdvae.model import Model
@@ -61,11 +65,18 @@ def export_portable(model: Model, path: str | os.PathLike, *, double: bool = Fal
     It knows no `jax.vmap`, and so no `jax.jacobian`; `jax.lax.map` takes it over many frames.
     """
     with replacing(path) as temporary:
-        temporary.write_bytes(_serialized(model, double))
+        temporary.write_bytes(serialized(model, double=double))
         _check(model, temporary, double)
 
 
-def _serialized(model: Model, double: bool) -> bytes:
+def serialized(model: Model, *, double: bool) -> bytes:
+    """The collective variable as `export_portable` writes it.
+
+    Parameters
+    ----------
+    model : Model
+    double : bool
+    """
     cv, dim = collective_variable(model), model.system.dim
     dtype = np.float64 if double else np.float32
     with jax.enable_x64(double):
@@ -78,8 +89,13 @@ def _check(model: Model, path: Path, double: bool) -> None:
     dtype = np.dtype(np.float64 if double else np.float32)
     with jax.enable_x64(double):
         program = export.deserialize(bytearray(path.read_bytes()))
-        rows = [jax.grad(lambda frame, row=row: program.call(frame)[row]) for row in range(model.latent_dim)]
-        both = jax.jit(lambda frame: (program.call(frame), jnp.stack([row(frame) for row in rows])))
+        both = jax.jit(partial(_value_and_jacobian, program.call))
         # Both sides have to round to one frame before they start.
         tolerance = _TOLERANCE[dtype.name]
         check_agreement(model, lambda frame: both(frame.astype(dtype)), name=f"{path.name}", tolerance=tolerance)
+
+
+def _value_and_jacobian(call: Callable[[Frame], Latent], frame: Frame) -> tuple[Latent, Array]:
+    """Row by row, since a program that was read back knows no `jax.vmap`."""
+    z, pull_back = jax.vjp(call, frame)
+    return z, jnp.stack([pull_back(row)[0] for row in jnp.eye(len(z), dtype=z.dtype)])

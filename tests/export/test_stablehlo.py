@@ -17,7 +17,6 @@ pytest.importorskip("flatbuffers")
 
 KINDS = {
     "superposed": {"alignment": "superposition"},
-    "principal": {"alignment": "principal"},
     "internal": {"alignment": "superposition", "representation": "internal"},
 }
 

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdvae import augmentation, export, observables, plots, toys, vae
+    from mdvae import adapters, augmentation, export, observables, plots, toys, vae
     from mdvae.evaluation import Evaluation, Evaluations, Thresholds, evaluate, evaluate_ensemble, log_likelihood
     from mdvae.history import History
     from mdvae.latent import (
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 # Importing mdvae costs nothing: what a name needs (JAX, mdtraj, ...) is imported when the name is first used.
 _HOMES = {
+    "adapters": "",
     "augmentation": "",
     "export": "",
     "observables": "",
@@ -105,6 +106,7 @@ __all__ = [
     "Thresholds",
     "TrainedVAE",
     "Undersampled",
+    "adapters",
     "augmentation",
     "build",
     "collective_variable",

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,8 +67,9 @@ class CollectiveVariable:
                 "of the model's selection alone, in their order"
             )
         frame = jnp.asarray(frame)
-        posed = self.alignment(frame) if self.representation.keeps_pose else frame
-        return self.encoder(self.representation.to_features(posed)).mean
+        cv = _in_precision_of(frame, self)
+        posed = cv.alignment(frame) if cv.representation.keeps_pose else frame
+        return cv.encoder(cv.representation.to_features(posed)).mean
 
     def value_and_jacobian(self, frame: AnyFrame) -> tuple[Latent, Float[Array, "latent_dim n_atoms dim"]]:
         """Latent point, and its derivatives with respect to the positions.
@@ -86,6 +88,14 @@ class CollectiveVariable:
         z, pull_back = jax.vjp(self, jnp.asarray(frame))
         (jacobian,) = jax.vmap(pull_back)(np.eye(len(z), dtype=z.dtype))
         return z, jacobian
+
+
+def _in_precision_of(frame: Frame, cv: CollectiveVariable) -> CollectiveVariable:
+    """Numbers of the modules in that of the frame: else their products would be rounded first, each compiler's way."""
+    dtype = jnp.promote_types(frame.dtype, jnp.float32)
+    parts = (cv.alignment, cv.representation, cv.encoder)
+    cast = jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, parts)
+    return CollectiveVariable(*cast)
 
 
 def collective_variable(model: Model) -> CollectiveVariable:

@@ -2,7 +2,7 @@
 
 from mdvae.trajectory.backbone import Backbone, alpha_carbons, atom_names, explicit_features, find_backbone
 from mdvae.trajectory.frames import Chunk, Frames, Report
-from mdvae.trajectory.periodic import Molecules
+from mdvae.trajectory.periodic import Molecules, Wholeness, find_molecules, make_whole
 from mdvae.trajectory.reading import Preparation, read, stream
 from mdvae.trajectory.system import System, system_of_array, system_of_file
 from mdvae.trajectory.topologies import bead_topology, extension
@@ -20,6 +20,7 @@ __all__ = [
     "Preparation",
     "Report",
     "System",
+    "Wholeness",
     "alpha_carbons",
     "atom_names",
     "bead_topology",
@@ -28,8 +29,10 @@ __all__ = [
     "explicit_features",
     "extension",
     "find_backbone",
+    "find_molecules",
     "frame_weights",
     "is_bias",
+    "make_whole",
     "read",
     "save_trajectory",
     "stream",

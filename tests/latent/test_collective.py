@@ -67,6 +67,15 @@ def test_it_computes_in_the_precision_of_the_host_only_where_asked(double, hexan
     assert jax.numpy.zeros(()).dtype == jax.dtypes.canonicalize_dtype(float)
 
 
+def test_double_precision_does_not_hang_on_who_compiles(model, double, hexane):
+    """Without a compiler each operation rounds by itself; products of single-precision numbers would show it."""
+    frame = hexane[0][0].astype(float)
+    with jax.enable_x64(True):
+        z, jacobian = mdvae.collective_variable(model).value_and_jacobian(frame)
+    np.testing.assert_allclose(double(frame)[0], z, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(double(frame)[1], jacobian, rtol=0, atol=1e-12 * np.abs(jacobian).max())
+
+
 def test_it_calls_no_lapack(model, hexane):
     cv = mdvae.collective_variable(model)
     program = jax.jit(cv.value_and_jacobian).lower(hexane[0][0]).as_text()

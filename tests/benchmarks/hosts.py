@@ -3,8 +3,8 @@
     python tests/benchmarks/hosts.py [glu7.mdvae]
 
 Adenylate kinase in water, split over a triclinic box, and heptaglutamate; real trajectories are in the folder that
-MDVAE_DATA names, or ../shared/data. Networks are untrained where no model is given. Beside the largest difference stands
-what a change of every coordinate in its last bit makes: MDAnalysis holds positions in Å, and rounds.
+MDVAE_DATA names, or ../shared/data. Networks are untrained where no model is given. Beside the largest difference
+stands what a change of every coordinate in its last bit makes: MDAnalysis holds positions in Å, and rounds.
 """
 
 import argparse

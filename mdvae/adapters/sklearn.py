@@ -6,7 +6,7 @@ and grid searches work. A list of arrays stands for separate trajectories, and w
 
 import io
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +62,18 @@ class VectorVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Where samples came with names.
     """
 
+    # Scikit-learn wants constructors to take anything, and to look at it in `fit`.
     def __init__(
         self,
-        latent_dim: int = 2,
+        latent_dim: Any = 2,
         *,
-        beta: float = 1.0,
-        hidden: Sequence[int] = (128, 128, 128),
-        activation: str = "silu",
-        epochs: int | None = None,
-        batch_size: int | None = None,
-        learning_rate: float = 1e-3,
-        validation_fraction: float = 0.1,
+        beta: Any = 1.0,
+        hidden: Any = (128, 128, 128),
+        activation: Any = "silu",
+        epochs: Any = None,
+        batch_size: Any = None,
+        learning_rate: Any = 1e-3,
+        validation_fraction: Any = 0.1,
         random_state: Any = 0,
     ) -> None:
         self.latent_dim = latent_dim
@@ -183,17 +184,17 @@ class TrajectoryVAE(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        latent_dim: int = 2,
+        latent_dim: Any = 2,
         *,
-        beta: float = 1.0,
-        epochs: int | None = None,
-        hidden: Sequence[int] = (256,) * 6,
-        alignment: str = "superposition",
-        representation: str = "cartesian",
-        select: str | None = None,
+        beta: Any = 1.0,
+        epochs: Any = None,
+        hidden: Any = (256,) * 6,
+        alignment: Any = "superposition",
+        representation: Any = "cartesian",
+        select: Any = None,
         top: Any = None,
-        length_unit: str | None = None,
-        options: dict[str, Any] | None = None,
+        length_unit: Any = None,
+        options: Any = None,
         random_state: Any = 0,
     ) -> None:
         self.latent_dim = latent_dim

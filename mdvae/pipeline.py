@@ -98,7 +98,7 @@ def fit(
 
     Parameters
     ----------
-    source : path, mdtraj.Trajectory, array (n_frames, n_atoms, 2 or 3), or a list of any of these
+    source : path, mdtraj.Trajectory, MDAnalysis Universe or AtomGroup, array (n_frames, n_atoms, 2 or 3), or a list
         Members of a list are separate trajectories.
     top, select, atom_indices, stride, chunk, length_unit, periodic, center, alignment
         How to read it: see `read`.
@@ -355,7 +355,7 @@ def write_latents(model: Model, source: Any, path: str | os.PathLike, **reading)
         Frames written.
     """
     _check_other(path, source)
-    origin, time, z = _latent_table(encode_chunks(model, source, **reading))
+    origin, time, z = latent_table(encode_chunks(model, source, **reading))
     names = [f"z{i + 1}" for i in range(z.shape[1])]
     with replacing(path) as temporary:
         if Path(path).suffix == ".npy":
@@ -373,8 +373,8 @@ def write_latents(model: Model, source: Any, path: str | os.PathLike, **reading)
     return len(z)
 
 
-def _latent_table(chunks: Iterable[tuple[Chunk, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Trajectory and frame numbers (n, 2), times (n,), and latent points (n, latent_dim)."""
+def latent_table(chunks: Iterable[tuple[Chunk, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Trajectory and frame numbers (n, 2), times (n,), and latent points (n, latent_dim), of `encode_chunks`."""
     origins, times, points = [], [], []
     for chunk, z in chunks:
         origins.append(np.column_stack([np.full(len(z), chunk.trajectory), chunk.frames]))

@@ -168,7 +168,7 @@ def evaluate(
     ----------
     model : Model
         Trained.
-    source : path, mdtraj.Trajectory, array (n_frames, n_atoms, dim), or a list of any of these
+    source : path, mdtraj.Trajectory, MDAnalysis Universe or AtomGroup, array (n_frames, n_atoms, dim), or a list
         Best a run that the model was not trained on. If it is, or begins with, what it was trained on, in the same
         order, only the blocks are used that training held out.
     generated : as `source`, optional

@@ -25,7 +25,7 @@ def log_likelihood(
     Parameters
     ----------
     model : Model
-    source : path, mdtraj.Trajectory, array (n_frames, n_atoms, dim), or a list of any of these
+    source : path, mdtraj.Trajectory, MDAnalysis Universe or AtomGroup, array (n_frames, n_atoms, dim), or a list
         Best frames that the model was not trained on.
     n_samples : int
         Latent points a frame.

@@ -21,7 +21,7 @@ def encode(model: Model, source: Any, **reading) -> Float[np.ndarray, "n_frames 
     Parameters
     ----------
     model : Model
-    source : path, mdtraj.Trajectory, array (n_frames, n_atoms, dim), or a list of any of these
+    source : path, mdtraj.Trajectory, MDAnalysis Universe or AtomGroup, array (n_frames, n_atoms, dim), or a list
         The frames of a list come one after another.
     **reading
         ``top``, ``stride``, ``chunk``, ``length_unit``, ``periodic``: see `read`. A topology is only needed for

@@ -207,7 +207,7 @@ def reconstruct(model: Model, source: Any, *, restore: bool = True, **reading) -
     Parameters
     ----------
     model : Model
-    source : path, mdtraj.Trajectory, array (n_frames, n_atoms, dim), or a list of any of these
+    source : path, mdtraj.Trajectory, MDAnalysis Universe or AtomGroup, array (n_frames, n_atoms, dim), or a list
         The frames of a list come one after another.
     restore : bool
         As for `decode`.

@@ -48,7 +48,7 @@ def write_report(
     ----------
     model : Model
         Trained.
-    source : path, mdtraj.Trajectory, array (n_frames, n_atoms, dim), or a list of any of these
+    source : path, mdtraj.Trajectory, MDAnalysis Universe or AtomGroup, array (n_frames, n_atoms, dim), or a list
         Best a run that the model was not trained on.
     path : path
         Such as ``report.html``.

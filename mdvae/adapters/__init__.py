@@ -9,9 +9,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mdvae.adapters import ase, jax_md, mdanalysis, openmm, pysages
+    from mdvae.adapters import ase, jax_md, mdanalysis, openmm, pandas, pysages, sklearn
 
-__all__ = ["ase", "jax_md", "mdanalysis", "openmm", "pysages"]
+__all__ = ["ase", "jax_md", "mdanalysis", "openmm", "pandas", "pysages", "sklearn"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -50,8 +50,9 @@ class Settings:
         frame is its own target. Longer than what is fast, shorter than what is slow is a good choice.
     vamp_weight : float
         Nats, weight of a score of how slow the latent coordinates are, with a `lagtime` only: see `mdvae.vae.Slow`.
-        Without it a coordinate may follow what moves much rather than what is slow. Its weight hardly matters once it
-        is well above the nats that the latent point is worth, such as 100; batches should hold some hundred frames.
+        Without it a coordinate may follow what moves much rather than what is slow, or collapse, since what nobody can
+        foresee makes what is foreseen worth little. Its weight hardly matters once it is well above the nats that the
+        latent point is worth, such as 100; batches should hold some hundred frames.
     validation_fraction : float
         Share of frames held out: whole trajectories where there are many, else blocks of time; see `split_blocks`.
     patience : int, optional

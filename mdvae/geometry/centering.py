@@ -36,5 +36,6 @@ def center(frame: Frame, weights: Weights) -> Frame:
     -------
     (n_atoms, dim), nm
     """
+    weights = weights.astype(frame.dtype)
     planes = frame.T - frame[0][:, None]
     return (planes - (planes @ weights / jnp.sum(weights))[:, None]).T

@@ -45,6 +45,8 @@ def superpose(frame: Frame, reference: Frame, weights: Weights) -> tuple[Frame, 
         the plane: the length of the vector whose direction is the angle), relative to the sizes of both frames. It
         vanishes for points on a line.
     """
+    # A frame in double precision deserves sums over weights and reference in double precision.
+    weights, reference = weights.astype(frame.dtype), reference.astype(frame.dtype)
     # All sums over atoms at once, by planes: under vmap they are one product of long rows. What makes them exact far
     # from the origin is told in `center_of_mass`.
     planes, of_reference = frame.T - frame[0][:, None], weights[:, None] * reference

@@ -208,3 +208,13 @@ def test_where_the_turn_is_undefined_it_is_still_a_rotation_with_finite_derivati
         np.testing.assert_allclose(rotation @ rotation.T, np.eye(dim), atol=2e-6)
         np.testing.assert_allclose(np.linalg.det(rotation), 1, atol=2e-6)
         assert all(np.isfinite(part).all() for part in value_and_derivatives(frame, reference, weights))
+
+
+def test_single_precision_of_the_reference_costs_a_double_frame_nothing(rng):
+    """A sum of a reference in single precision is 1e-7 off, which forces in an engine would show."""
+    frame, reference = rng.normal(size=(64, 3)) + 3, rng.normal(size=(64, 3)).astype(np.float32)
+    weights = rng.uniform(1, 16, 64).astype(np.float32)
+    with jax.enable_x64(True):
+        single = superpose(jnp.asarray(frame), jnp.asarray(reference), jnp.asarray(weights))[0]
+        double = superpose(*(jnp.asarray(x, jnp.float64) for x in (frame, reference, weights)))[0]
+    assert np.abs(single - double).max() <= 1e-13

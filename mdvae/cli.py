@@ -106,10 +106,12 @@ class Origin(enum.StrEnum):
 
 
 class Engine(enum.StrEnum):
-    """Whose input language an exported coordinate is written in."""
+    """What an exported coordinate is written for."""
 
     plumed = "plumed"
     colvars = "colvars"
+    pycv = "pycv"
+    portable = "portable"
 
 
 class Method(enum.StrEnum):
@@ -764,7 +766,7 @@ def fit_noise(
 @_verb
 def export(
     model: ModelFile,
-    to: Annotated[Engine, typer.Option(help="Engine that shall read it.")],
+    to: Annotated[Engine, typer.Option(help="What shall read it; portable: JAX by itself.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File to write, such as cv.dat; others are put beside it.")
     ],
@@ -776,10 +778,9 @@ def export(
     """
     _check_output(output, [model])
     mdvae = _engine()
-    exporters = {Engine.plumed: mdvae.export.export_plumed, Engine.colvars: mdvae.export.export_colvars}
     trained = mdvae.load(model)
     with mdvae.pipeline.working(not quiet, "exporting and checking"):
-        exported = exporters[to](trained, output)
+        exported = getattr(mdvae.export, f"export_{to.value}")(trained, output)
     _say(quiet, str(exported))
 
 

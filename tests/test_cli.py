@@ -266,6 +266,18 @@ def test_quiet_says_nothing(run, files):
     assert run("fit", files / "chain.npy", "-o", "b.mdvae", *FIT, "--quiet") == (0, "", "")
 
 
+def test_export_to_what_runs_python(run, files, tmp_path, hexane):
+    pytest.importorskip("flatbuffers")
+    frames = mdvae.read(hexane[0])
+    model = mdvae.train(mdvae.build(frames, hidden=(8,)), frames, epochs=1, progress=False)
+    mdvae.save(model, tmp_path / "run.mdvae")
+    for engine, name in (("portable", "cv.jax"), ("pycv", "latent.py")):
+        code, out, err = run("export", "run.mdvae", "--to", engine, "-o", name)
+        assert (code, err) == (0, "")
+        assert out.startswith(f"wrote {name}")
+        assert (tmp_path / name).exists()
+
+
 @pytest.mark.parametrize("engine", ["plumed", "colvars"])
 def test_export_is_that_of_the_library(run, tmp_path, engine):
     hexane = mdvae.read(mdvae.toys.alkane(300, n_carbons=6, seed=0))

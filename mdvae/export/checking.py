@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from mdvae._files import replacing
 from mdvae.latent import CollectiveVariable, collective_variable, in_double
+from mdvae.latent.agreement import moved_frames
 from mdvae.model import Model
 from mdvae.trajectory import System
 
@@ -54,9 +55,8 @@ class Exported:
             else ""
         )
         return (
-            f"wrote {', '.join(map(str, self.files))}\nchecked on {self.n_frames} training frames, turned, moved and "
-            f"split by a box: values differ by {self.value_error:.1e}, gradients by {self.gradient_error:.1e} of the "
-            f"largest{rounded}"
+            f"wrote {', '.join(map(str, self.files))}\nchecked on {self.n_frames} training frames, turned and moved: "
+            f"values differ by {self.value_error:.1e}, gradients by {self.gradient_error:.1e} of the largest{rounded}"
         )
 
 
@@ -92,12 +92,9 @@ def trial(model: Model) -> Trial:
     model : Model
         With training frames.
     """
-    assert model.data is not None
-    kept, rng = model.data.frames, np.random.default_rng(0)
-    posed = kept[np.unique(np.linspace(0, len(kept) - 1, _N_FRAMES).astype(int))].astype(np.float64)
-    box = np.full(3, _ROOM * np.sqrt(3) * np.ptp(posed, axis=1).max())
-    turned = np.stack([frame @ _random_rotation(rng).T for frame in posed])
-    return Trial(turned + box * rng.uniform(-1, 1, (len(turned), 1, 3)), box, model.system)
+    whole = moved_frames(model, _N_FRAMES)
+    extent = np.linalg.norm(np.ptp(whole, axis=1), axis=1).max()
+    return Trial(whole, np.full(3, _ROOM * extent), model.system)
 
 
 def compare(cv: CollectiveVariable, frames: Trial, values: Latents, jacobians: Jacobians) -> tuple[float, float]:
@@ -180,9 +177,3 @@ def write(texts: dict[Path, str]) -> tuple[Path, ...]:
         for path, text in texts.items():
             stack.enter_context(replacing(path)).write_text(text, "utf-8")
     return tuple(texts)
-
-
-def _random_rotation(rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
-    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
-    q *= np.sign(np.diag(r))
-    return q * np.sign(np.linalg.det(q))

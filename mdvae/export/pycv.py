@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from mdvae._files import replacing
+from mdvae.export.checking import Exported
 from mdvae.export.stablehlo import serialized
-from mdvae.latent.agreement import check_agreement
+from mdvae.latent.agreement import N_FRAMES, check_agreement
 from mdvae.model import Model
 
 # Both sides compute in float64.
@@ -66,7 +67,7 @@ def plumedCalculate(action):
 '''
 
 
-def export_pycv(model: Model, path: str | os.PathLike) -> None:
+def export_pycv(model: Model, path: str | os.PathLike) -> Exported:
     """Write a script that PLUMED's pycv imports, and beside it the program that the script runs.
 
     What the script says at its top goes into ``plumed.dat``. Every kind of model can be exported, those on each frame's
@@ -79,6 +80,10 @@ def export_pycv(model: Model, path: str | os.PathLike) -> None:
         Trained, in 3-D, with lengths in nm.
     path : path
         Of the script, such as ``latent.py``; the program is written beside it, as ``latent.jax``.
+
+    Returns
+    -------
+    Exported
 
     Raises
     ------
@@ -108,7 +113,8 @@ def export_pycv(model: Model, path: str | os.PathLike) -> None:
         beside.write_bytes(program)
         script.with_suffix(".jax").write_bytes(program)
         script.write_text(_script(model, path))
-        _check(model, script)
+        errors = _check(model, script)
+    return Exported((path, path.with_suffix(".jax")), N_FRAMES, *errors)
 
 
 def _script(model: Model, path: Path) -> str:
@@ -141,7 +147,7 @@ class _Action:
         return self._positions
 
 
-def _check(model: Model, script: Path) -> None:
+def _check(model: Model, script: Path) -> tuple[float, float]:
     """Run the script where PLUMED would."""
     module: Any = ModuleType("plumedCommunications")
     module.defaults = SimpleNamespace(COMPONENT={"period": None, "derivative": True})
@@ -159,4 +165,4 @@ def _check(model: Model, script: Path) -> None:
         rows = list(answer.values()) if isinstance(answer, dict) else [answer]
         return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 
-    check_agreement(model, evaluate, name=script.name, tolerance=_TOLERANCE)
+    return check_agreement(model, evaluate, name=script.name, tolerance=_TOLERANCE)

@@ -13,8 +13,9 @@ from jaxtyping import Array
 
 from mdvae._files import replacing
 from mdvae._types import Frame, Latent
+from mdvae.export.checking import Exported
 from mdvae.latent import collective_variable
-from mdvae.latent.agreement import check_agreement
+from mdvae.latent.agreement import N_FRAMES, check_agreement
 from mdvae.model import Model
 
 # What JAX can compile for.
@@ -23,7 +24,7 @@ _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
 
-def export_portable(model: Model, path: str | os.PathLike, *, double: bool = False) -> None:
+def export_portable(model: Model, path: str | os.PathLike, *, double: bool = False) -> Exported:
     """Write the collective variable of a model to a file that JAX runs, and differentiates, without mdvae.
 
     The file holds what `jax.export` makes of it: a StableHLO program with the weights as its constants, for CPU and
@@ -39,6 +40,10 @@ def export_portable(model: Model, path: str | os.PathLike, *, double: bool = Fal
         Replaced only once the file is whole and was checked.
     double : bool
         Take and give float64, which programs must then have enabled (``jax.enable_x64``); else float32.
+
+    Returns
+    -------
+    Exported
 
     Raises
     ------
@@ -66,7 +71,8 @@ def export_portable(model: Model, path: str | os.PathLike, *, double: bool = Fal
     """
     with replacing(path) as temporary:
         temporary.write_bytes(serialized(model, double=double))
-        _check(model, temporary, double)
+        errors = _check(model, temporary, double)
+    return Exported((Path(path),), N_FRAMES, *errors)
 
 
 def serialized(model: Model, *, double: bool) -> bytes:
@@ -84,7 +90,7 @@ def serialized(model: Model, *, double: bool) -> bytes:
         return bytes(export.export(jax.jit(cv), platforms=_PLATFORMS)(shape).serialize(vjp_order=1))
 
 
-def _check(model: Model, path: Path, double: bool) -> None:
+def _check(model: Model, path: Path, double: bool) -> tuple[float, float]:
     """Run the file as its users will."""
     dtype = np.dtype(np.float64 if double else np.float32)
     with jax.enable_x64(double):
@@ -92,7 +98,7 @@ def _check(model: Model, path: Path, double: bool) -> None:
         both = jax.jit(partial(_value_and_jacobian, program.call))
         # Both sides have to round to one frame before they start.
         tolerance = _TOLERANCE[dtype.name]
-        check_agreement(model, lambda frame: both(frame.astype(dtype)), name=f"{path.name}", tolerance=tolerance)
+        return check_agreement(model, lambda frame: both(frame.astype(dtype)), name=path.name, tolerance=tolerance)
 
 
 def _value_and_jacobian(call: Callable[[Frame], Latent], frame: Frame) -> tuple[Latent, Array]:

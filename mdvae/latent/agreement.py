@@ -12,17 +12,19 @@ from mdvae.model import Model
 
 Evaluate = Callable[[np.ndarray], tuple[Any, Any]]
 # As many frames as a check looks at, evenly spaced over those that the model keeps.
-_N_FRAMES = 8
+N_FRAMES = 8
 # How far they are moved, in units of the largest coordinate.
 _FAR = 3.0
 
 
-def moved_frames(model: Model, *, seed: int = 0) -> Float[np.ndarray, "n_frames n_atoms dim"]:
+def moved_frames(model: Model, n_frames: int = N_FRAMES, *, seed: int = 0) -> Float[np.ndarray, "n_frames n_atoms dim"]:
     """Training frames as an engine would meet them: turned at random, and somewhere else.
 
     Parameters
     ----------
     model : Model
+    n_frames : int
+        How many, evenly spaced among those that the model keeps; fewer if these are.
     seed : int
 
     Returns
@@ -37,7 +39,7 @@ def moved_frames(model: Model, *, seed: int = 0) -> Float[np.ndarray, "n_frames 
     if model.data is None:
         raise ValueError("the model keeps no training frames, so nothing can be checked on them: train it first")
     kept, rng = model.data.frames, np.random.default_rng(seed)
-    frames = kept[np.unique(np.linspace(0, len(kept) - 1, _N_FRAMES).astype(int))].astype(np.float64)
+    frames = kept[np.unique(np.linspace(0, len(kept) - 1, n_frames).astype(int))].astype(np.float64)
     n, dim = len(frames), frames.shape[2]
     turns = _turns_in_plane(rng, n) if dim == 2 else Rotation.random(n, rng=rng).as_matrix()
     shifts = _FAR * np.abs(frames).max() * rng.normal(size=(n, 1, dim))

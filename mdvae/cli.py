@@ -135,6 +135,11 @@ Restore = Annotated[
 Noise = Annotated[bool, typer.Option("--noise", help="Sample the likelihood instead of taking its mean.")]
 Generated = Annotated[int | None, typer.Option(help="Structures to generate; 5000, or fewer large ones, if left out.")]
 Lagtime = Annotated[int | None, typer.Option(help="Of the kinetic scores, in frames; chosen by length if left out.")]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(help="Of the frames: w.npy, or a bias such as COLVAR:metad.rbias; again for each trajectory."),
+]
+Temperature = Annotated[float | None, typer.Option(help="In K, where --weights is a bias.")]
 Components = Annotated[int | None, typer.Option(help="Of the prior 'mixture' or 'vamp'; 32 if left out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 
@@ -246,11 +251,8 @@ def fit(
     vamp_weight: Annotated[
         float, typer.Option(help="With --lagtime: weight of how slow coordinates are; try 100.")
     ] = 0.0,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="Of the frames: w.npy, or a bias such as COLVAR:metad.rbias; again for each trajectory."),
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="In K, where --weights is a bias.")] = None,
+    weights: Weights = None,
+    temperature: Temperature = None,
     strain_weight: Annotated[float, typer.Option(help="Weight of broken bonds and angles in training.")] = 0.0,
     augment: Annotated[
         list[str] | None,
@@ -554,6 +556,8 @@ def evaluate(
     ),
     noise: Noise = False,
     lagtime: Lagtime = None,
+    weights: Weights = None,
+    temperature: Temperature = None,
     top: Top = None,
     stride: Stride = 1,
     chunk: Chunk = None,
@@ -580,6 +584,7 @@ def evaluate(
         mdvae.trajectory.check_output(worst)
 
     options: dict[str, Any] = {"n_generated": n_generated, "prior": prior.value, "noise": noise, "lagtime": lagtime}
+    options |= {"weights": None if weights is None else _one_or_many(weights), "temperature": temperature}
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
     trained, others = mdvae.load(model), [mdvae.load(path) for path in also or []]
     with mdvae.pipeline.working(not quiet, "encoding, decoding, generating and judging"):
@@ -607,6 +612,8 @@ def report(
     ),
     noise: Noise = False,
     lagtime: Lagtime = None,
+    weights: Weights = None,
+    temperature: Temperature = None,
     top: Top = None,
     stride: Stride = 1,
     chunk: Chunk = None,
@@ -625,6 +632,7 @@ def report(
     mdvae = _engine()
 
     options: dict[str, Any] = {"n_generated": n_generated, "prior": prior.value, "noise": noise, "lagtime": lagtime}
+    options |= {"weights": None if weights is None else _one_or_many(weights), "temperature": temperature}
     reading = {"top": top, "stride": stride, "chunk": chunk, "length_unit": length_unit, "periodic": periodic}
     trained = mdvae.load(model)
     command = shlex.join(["mdvae", *sys.argv[1:]])

@@ -1,5 +1,6 @@
 """Every verb does its job; every mistake is one line and an exit code."""
 
+import json
 import signal
 import sys
 import warnings
@@ -264,6 +265,17 @@ def test_free_energy_is_that_of_the_library(run, files, trained, chain, tmp_path
 def test_quiet_says_nothing(run, files):
     assert run("generate", files / "chain.mdvae", "-n", "2", "-o", "a.pdb", "--quiet") == (0, "", "")
     assert run("fit", files / "chain.npy", "-o", "b.mdvae", *FIT, "--quiet") == (0, "", "")
+
+
+def test_evaluate_weighs_frames(run, files, chain, tmp_path):
+    later = mdvae.toys.bead_spring_chain(120, n_beads=6, seed=1)
+    np.save(tmp_path / "later.npy", later)
+    np.save(tmp_path / "w.npy", np.arange(120.0))
+    command = ("evaluate", files / "chain.mdvae", "later.npy", "--n-generated", "20", "-o", "e.json")
+    code, out, err = run(*command, "--weights", "w.npy")
+    assert (code, err) == (0, "")
+    assert "the frames are weighted" in out
+    assert json.loads((tmp_path / "e.json").read_text())["how"]["weighted"]
 
 
 def test_export_to_what_runs_python(run, files, tmp_path, hexane):

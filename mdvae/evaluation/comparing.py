@@ -22,6 +22,7 @@ _TOGETHER = 100
 _CENTRAL = (0.025, 0.975)
 
 Sums = Float[np.ndarray, "..."]
+Weights = Float[np.ndarray, " n_frames"]
 # From the sums of two samples to the distance of each of n quantities.
 Metric = Callable[[Sums, Sums], Float[np.ndarray, " n"]]
 
@@ -151,6 +152,7 @@ def summed(
     function: Callable[[np.ndarray], np.ndarray],
     frames: Float[np.ndarray, "n_frames ..."],
     labels: Int[np.ndarray, " n_frames"] | None = None,
+    weights: Weights | None = None,
 ) -> Sums:
     """Sums of a function over the frames of each block, a few frames at a time.
 
@@ -161,6 +163,7 @@ def summed(
     frames : (n_frames, ...)
     labels : (n_frames,), ascending from 0, optional
         One block if left out.
+    weights : (n_frames,), optional
 
     Returns
     -------
@@ -170,15 +173,20 @@ def summed(
     borders = np.searchsorted(labels, np.arange(labels[-1] + 2))
     found = []
     for first, last in itertools.pairwise(borders.tolist()):
-        parts = (frames[k : min(k + _TOGETHER, last)] for k in range(first, last, _TOGETHER))
-        found.append(sum(function(part).sum(axis=0, dtype=np.float64) for part in parts))
+        parts = (slice(k, min(k + _TOGETHER, last)) for k in range(first, last, _TOGETHER))
+        found.append(sum(_sum(function(frames[part]), None if weights is None else weights[part]) for part in parts))
     return np.array(found)
+
+
+def _sum(values: np.ndarray, weights: Weights | None) -> np.ndarray:
+    return values.sum(axis=0, dtype=np.float64) if weights is None else np.tensordot(weights, values, 1)
 
 
 def counts(
     values: Float[np.ndarray, "n_frames n"],
     edges: Float[np.ndarray, "n n_edges"],
     labels: Int[np.ndarray, " n_frames"] | None = None,
+    weights: Weights | None = None,
 ) -> Float[np.ndarray, "n_blocks n n_bins"]:
     """Histograms of each quantity in each block; the first and the last bin hold what is outside of the edges.
 
@@ -189,6 +197,7 @@ def counts(
         Evenly spaced for each quantity.
     labels : (n_frames,), optional
         One block if left out.
+    weights : (n_frames,), optional
 
     Returns
     -------
@@ -201,7 +210,7 @@ def counts(
         bins = np.searchsorted(grid, column, side="right")
         # The last edge belongs to the last bin.
         bins[column == grid[-1]] -= 1
-        found[:, i] = np.bincount(labels * n_bins + bins, minlength=n_blocks * n_bins).reshape(n_blocks, n_bins)
+        found[:, i] = np.bincount(labels * n_bins + bins, weights, n_blocks * n_bins).reshape(n_blocks, n_bins)
     return found
 
 
@@ -244,7 +253,12 @@ def wasserstein_of_counts(
     return metric
 
 
-def wasserstein(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], period: float | None = None) -> float:
+def wasserstein(
+    a: Float[np.ndarray, " n"],
+    b: Float[np.ndarray, " m"],
+    period: float | None = None,
+    weights: Float[np.ndarray, " m"] | None = None,
+) -> float:
     """Wasserstein-1 distance of two samples, on a line or on a circle.
 
     Parameters
@@ -253,6 +267,8 @@ def wasserstein(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], period: 
     b : (m,)
     period : float, optional
         Of the circle.
+    weights : (m,), optional
+        Of the second sample.
 
     Returns
     -------
@@ -261,7 +277,8 @@ def wasserstein(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], period: 
     """
     values = np.concatenate([a, b]).astype(np.float64)
     order = np.argsort(values, kind="stable")
-    steps = np.concatenate([np.full(len(a), 1 / len(a)), np.full(len(b), -1 / len(b))])[order]
+    shares = np.full(len(b), 1 / len(b)) if weights is None else weights / weights.sum()
+    steps = np.concatenate([np.full(len(a), 1 / len(a)), -shares])[order]
     ordered, apart = values[order], np.cumsum(steps)
     if period is None:
         return float(np.sum(np.abs(apart[:-1]) * np.diff(ordered)))

@@ -277,12 +277,15 @@ class Samples:
         Which uninterrupted run each held-out frame is of, ascending.
     training : (n_training, n_atoms, dim)
         Best as many as generated ones: distances of small samples are larger.
+    weights : (n_held_out,), optional
+        Of the held-out frames, above 0.
     """
 
     generated: Coordinates
     held_out: Float[np.ndarray, "n_held_out n_atoms dim"]
     run: Int[np.ndarray, " n_held_out"]
     training: Coordinates
+    weights: Float[np.ndarray, " n_held_out"] | None = None
 
     def of(self, function: Any) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
         """A function of an array of structures, of the three of them."""
@@ -311,7 +314,7 @@ def compare(model: Model, samples: Samples, seed: int = 0) -> Ensemble:
     measured, families, marginals = samples.of(quantities.measured), [], []
     for name, columns in quantities.families.items():
         family, members = _compare_family(
-            quantities, name, columns, [part[:, columns] for part in measured], labels, seed
+            quantities, name, columns, [part[:, columns] for part in measured], labels, samples.weights, seed
         )
         families.append(family)
         marginals += members
@@ -334,22 +337,32 @@ def _memory(model: Model, samples: Samples) -> float:
     mean, axes = principal_directions(frames[:: -(-len(frames) // _OF_COMPONENTS)], _SLOW)
     slow = np.hstack([encode_posed(model, samples.held_out), (frames - mean) @ axes])
     borders = np.flatnonzero(np.diff(samples.run)) + 1
-    return statistical_inefficiency(np.split(slow - slow.mean(axis=0, dtype=np.float64), borders))
+    deviations = slow - np.average(slow.astype(np.float64), axis=0, weights=samples.weights)
+    # What a weighted mean scatters by are the weighted deviations from it.
+    weighted = deviations if samples.weights is None else samples.weights[:, None] * deviations
+    return statistical_inefficiency(np.split(weighted, borders))
 
 
 def _compare_family(
-    quantities: Quantities, name: str, columns: slice, measured: list[np.ndarray], labels: np.ndarray, seed: int
+    quantities: Quantities,
+    name: str,
+    columns: slice,
+    measured: list[np.ndarray],
+    labels: np.ndarray,
+    weights: np.ndarray | None,
+    seed: int,
 ) -> tuple[Family, list[Marginal]]:
     circular, names = name == CIRCULAR, quantities.names[columns]
     generated, held_out, training = measured
     period = 360.0 if circular else None
     pairs = zip(generated.T, held_out.T, strict=True)
-    apart = np.array([wasserstein(one, other, period) for one, other in pairs])
+    apart = np.array([wasserstein(one, other, period, weights) for one, other in pairs])
     fine = _edges(held_out, training, _FINE_BINS, circular)
     metric = wasserstein_of_counts(fine[:, 1] - fine[:, 0], circular)
-    of_fine = find_floor(counts(held_out, fine, labels), counts(training, fine)[0], metric, seed)
+    of_fine = find_floor(counts(held_out, fine, labels, weights), counts(training, fine)[0], metric, seed)
     edges = _edges(held_out, training, _BINS, circular)
-    blocks, others, ours = counts(held_out, edges, labels), counts(training, edges)[0], counts(generated, edges)[0]
+    blocks = counts(held_out, edges, labels, weights)
+    others, ours = counts(training, edges)[0], counts(generated, edges)[0]
     of_coarse = find_floor(blocks, others, jensen_shannon, seed, squared=True)
     divergent = jensen_shannon(ours, blocks.sum(axis=0))
     low, high = np.quantile(
@@ -401,7 +414,10 @@ def _compare_maps(quantities: Quantities, samples: Samples, labels: np.ndarray, 
     of_each = np.tile(np.arange(_MAP_BINS**2 + 1.0), (1, 1))
     for name, *columns in zip(backbone.residues, *(part.T for part in samples.of(cells)), strict=True):
         ours, theirs, others = (column[:, None] for column in columns)
-        blocks, training = counts(theirs, of_each, labels)[..., 1:-1], counts(others, of_each)[0, :, 1:-1]
+        blocks, training = (
+            counts(theirs, of_each, labels, samples.weights)[..., 1:-1],
+            counts(others, of_each)[0, :, 1:-1],
+        )
         generated = counts(ours, of_each)[0, :, 1:-1]
         floor = find_floor(blocks, training, jensen_shannon, seed, squared=True)
         (distance,) = floor.beside(jensen_shannon(generated, blocks.sum(axis=0)))
@@ -418,7 +434,7 @@ def _compare_fluctuations(model: Model, samples: Samples, labels: np.ndarray, se
     def apart(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " one"]:
         return np.abs(_rmsf(a) - _rmsf(b)).mean(keepdims=True)
 
-    blocks = summed(moments, samples.held_out, labels)
+    blocks = summed(moments, samples.held_out, labels, samples.weights)
     generated, training = (summed(moments, part)[0] for part in (samples.generated, samples.training))
     held_out = blocks.sum(axis=0)
     (distance,) = find_floor(blocks, training, apart, seed).beside(apart(generated, held_out))
@@ -467,11 +483,12 @@ def _compare_contacts(model: Model, samples: Samples, memory: float, seed: int) 
     rows = [
         np.unique(np.linspace(0, len(part) - 1, _MOST_FOR_CONTACTS).astype(int)) for part in samples.of(lambda x: x)
     ]
+    weights = None if samples.weights is None else samples.weights[rows[1]]
     few = Samples(
-        samples.generated[rows[0]], samples.held_out[rows[1]], samples.run[rows[1]], samples.training[rows[2]]
+        samples.generated[rows[0]], samples.held_out[rows[1]], samples.run[rows[1]], samples.training[rows[2]], weights
     )
     memory *= len(few.held_out) / len(samples.held_out)
-    blocks = summed(touching, few.held_out, block_labels(few.run, max(1.0, memory)))
+    blocks = summed(touching, few.held_out, block_labels(few.run, max(1.0, memory)), few.weights)
     generated, training = (summed(touching, part)[0] for part in (few.generated, few.training))
     held_out = blocks.sum(axis=0)
     (distance,) = find_floor(blocks, training, apart, seed).beside(apart(generated, held_out))

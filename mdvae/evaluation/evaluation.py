@@ -10,7 +10,7 @@ import numpy as np
 
 from mdvae._files import write_numbers
 from mdvae._keys import key_for
-from mdvae._types import Whole
+from mdvae._types import Number, Whole
 from mdvae.alignment import Unaligned
 from mdvae.evaluation.ensemble import Ensemble, Samples, compare
 from mdvae.evaluation.following import Following
@@ -25,8 +25,8 @@ from mdvae.latent.encoding import encode_chunks
 from mdvae.latent.generation import check_generation, generate
 from mdvae.latent.undersampling import Undersampled, undersampled
 from mdvae.model import Model
-from mdvae.trajectory import Conformations, to_trajectory
-from mdvae.vae import Diagnostics
+from mdvae.trajectory import Conformations, check_temperature, frame_weights, to_trajectory
+from mdvae.vae import Diagnostics, evenly
 
 # Structures that are generated, and held-out frames that are restored: fewer where they are large.
 _MADE, _FEWEST_MADE, _MADE_BYTES = 5000, 200, 64 * 2**20
@@ -155,6 +155,8 @@ def evaluate(
     noise: bool = False,
     lagtime: Whole | None = None,
     thresholds: Thresholds | None = None,
+    weights: Any = None,
+    temperature: Number | None = None,
     seed: Whole = 0,
     **reading: Any,
 ) -> Evaluation:
@@ -182,6 +184,10 @@ def evaluate(
         Of the kinetic scores, in frames: see `mdvae.evaluation.kinetics.kinetics`.
     thresholds : Thresholds, optional
         Where the verdict turns.
+    weights, temperature : optional
+        How much each frame of the source counts in distributions, structures and neighbors, such as the bias of its
+        simulation: see `read`. Errors of reconstruction are those of the frames as they come, and kinetics are left
+        out, which no weight undoes.
     seed : int
     **reading
         ``top``, ``stride``, ``chunk``, ``length_unit``, ``periodic``: see `read`.
@@ -203,6 +209,9 @@ def evaluate(
     if lagtime is not None and not lagtime >= 1:
         raise ValueError(f"lagtime must be a whole number of frames, at least 1, got {lagtime!r}")
     # Whatever can be wrong with these should be said before a long source is read.
+    check_temperature(weights, temperature)
+    if weights is not None and lagtime is not None:
+        raise ValueError(f"lagtime={lagtime} is of kinetics, which weighted frames say nothing about; leave it out")
     sets = {}
     decodes = model.representation.invertible
     if not decodes:
@@ -230,10 +239,22 @@ def evaluate(
         if reconstructing is not None:
             reconstructing.add(chunk.coordinates, z)
         following.add(chunk, z, run)
-        thinned.add(chunk.coordinates, run)
+        thinned.add(chunk.coordinates, run, frames.numbers)
     if not n_frames:
         raise ValueError(f"training saw all {frames.n_read} frames of this source; give another run")
-    kinetics, why_not = following.result(lagtime, seed)
+    kept, runs, of_kept = thinned.frames, thinned.run, None
+    if weights is None:
+        kinetics, why_not = following.result(lagtime, seed)
+    else:
+        kinetics, why_not = None, "the frames are weighted, and weights do not undo how a bias changes motion"
+        lengths, stride = list(frames.lengths.values()), reading.get("stride", 1)
+        of_all = frame_weights(weights, lengths, stride=stride, temperature=temperature)
+        counting = of_all[thinned.number] > 0
+        if not counting.any():
+            raise ValueError("all weights of the held-out frames are 0: there is nothing to compare with")
+        kept, runs, of_kept = kept[counting], runs[counting], of_all[thinned.number[counting]]
+    # Where frames can only be counted, what weighs much is taken several times.
+    alike = kept if of_kept is None else kept[evenly(len(kept), of_kept, len(kept))]
     common: dict[str, Any] = {
         "n_frames": n_frames,
         "n_left_out": frames.n_read - n_frames,
@@ -245,25 +266,29 @@ def evaluate(
         "diagnostics": model.diagnostics,
     }
     if reconstructing is None:
-        latent_space = look_around(model, None, thinned.frames)
+        latent_space = look_around(model, None, alike)
         verdict = conclude_coordinate(n_frames, latent_space, kinetics, model.diagnostics, thresholds)
         return _of_coordinate(model, latent_space, verdict, common, seed)
     if generated is None:
         sets |= _generated(model, n_generated or _affordable(model), prior, noise, seed)
-    sets = {"held-out": thinned.frames} | sets
+    sets = {"held-out": alike} | sets
     reconstruction = reconstructing.result(_evenly(thinned.frames, _affordable(model)))
     structures = judge(model, sets)
     # As many of either: distances of small samples are larger.
     n_even = min(len(sets["generated"]), len(model.data.frames))
-    ours, others = (_evenly(part, n_even) for part in (sets["generated"], model.data.frames))
-    ensemble = compare(model, Samples(ours, sets["held-out"], thinned.run, others), int(seed))
+    ours = _evenly(sets["generated"], n_even)
+    others = model.data.frames[evenly(len(model.data.frames), model.data.weights, n_even)]
+    ensemble = compare(model, Samples(ours, kept, runs, others, of_kept), int(seed))
     latent_space = look_around(model, sets["generated"], sets["held-out"])
     parts = reconstruction, ensemble, structures, latent_space, kinetics, model.diagnostics
-    trained = {"lagtime": model.settings.get("lagtime", 0), "weighted": "effective_frames" in model.settings}
+    trained = {"lagtime": model.settings.get("lagtime", 0)}
+    trained["weighted"] = weights is None and model.data.weights is not None
     verdict = conclude(*parts, thresholds, given=generated is not None, **trained)
     how: dict[str, Any] = {"seed": int(seed), "generated": "given"}
     if generated is None:
         how |= {"generated": "by the model", "prior": prior, "noise": noise}
+    if weights is not None:
+        how["weighted"] = True
     return Evaluation(
         reconstruction=reconstruction,
         ensemble=ensemble,

@@ -41,6 +41,7 @@ class HeldOut:
 
     n_read: int
     n_recognized: int
+    lengths: dict[int, int]
 
     def __init__(self, model: Model, source: Any, **reading: Any) -> None:
         assert model.data is not None
@@ -54,6 +55,8 @@ class HeldOut:
         if model.system.unit == "nm":
             self._near = max(self._near, _ROUNDED)
         self.n_read = self.n_recognized = 0
+        # Frames that were read of each trajectory, and which of all read frames the last ones that were given are.
+        self.lengths, self.numbers = {}, np.zeros(0, np.int64)
 
     def __iter__(self) -> Iterator[tuple[Chunk, Float[np.ndarray, "n_chunk latent_dim"], Int[np.ndarray, " n_chunk"]]]:
         """Posed frames, their latent points, and the number of the uninterrupted run that each is of."""
@@ -61,9 +64,11 @@ class HeldOut:
         for chunk, z in self._chunks:
             places = self.n_read + np.arange(len(z))
             self.n_read += len(z)
+            self.lengths[chunk.trajectory] = self.lengths.get(chunk.trajectory, 0) + len(z)
             kept = self._kept(chunk, places)
             if not kept.any():
                 continue
+            self.numbers = places[kept]
             # A run ends where a trajectory does, and where a frame is missing.
             where = np.column_stack([np.full(len(z), chunk.trajectory), places])[kept]
             before = where[:1] - 1 if last is None else last[None]
@@ -161,22 +166,33 @@ class Thinned:
         self._budget, self._most, self._step, self._seen = budget, most, 1, 0
         self._frames: list[np.ndarray] = []
         self._runs: list[np.ndarray] = []
+        self._numbers: list[np.ndarray] = []
 
-    def add(self, frames: Coordinates, run: Int[np.ndarray, " n_frames"]) -> None:
+    def add(
+        self,
+        frames: Coordinates,
+        run: Int[np.ndarray, " n_frames"],
+        number: Int[np.ndarray, " n_frames"] | None = None,
+    ) -> None:
         """Take every frame in turn, or every second, fourth, ... once there are too many.
 
         Parameters
         ----------
         frames : (n_frames, n_atoms, dim)
         run : (n_frames,)
+        number : (n_frames,), optional
+            Which of all frames that were read each is.
         """
+        number = np.zeros(len(run), np.int64) if number is None else number
         first = -self._seen % self._step
         self._seen += len(frames)
         self._frames.append(frames[first :: self._step].copy())
         self._runs.append(run[first :: self._step])
+        self._numbers.append(number[first :: self._step])
         while self._n_kept() > 1 and self._is_too_much():
-            frames, run = self.frames, self.run
-            self._frames, self._runs, self._step = [frames[::2].copy()], [run[::2]], 2 * self._step
+            self._frames, self._runs, self._numbers, self._step = (
+                [self.frames[::2].copy()], [self.run[::2]], [self.number[::2]], 2 * self._step,
+            )  # fmt: skip
 
     def _n_kept(self) -> int:
         return sum(map(len, self._runs))
@@ -193,3 +209,8 @@ class Thinned:
     def run(self) -> Int[np.ndarray, " n_kept"]:
         """The run that each is of."""
         return np.concatenate(self._runs)
+
+    @property
+    def number(self) -> Int[np.ndarray, " n_kept"]:
+        """Which of all frames that were read each is."""
+        return np.concatenate(self._numbers)

@@ -168,7 +168,7 @@ def conclude(
     if weighted:
         found.say(
             "The model was trained on weighted frames; the frames here all count the same. What is said of "
-            "distributions holds only if these are of the ensemble that the weights stand for.",
+            "distributions holds only if these are of the ensemble that the weights stand for; else give weights.",
             care=("generation",),
         )
     _about_coordinate(found, reconstruction, diagnostics, limits, lagtime)

@@ -253,7 +253,7 @@ def _moments_apart(
     return float(0.5 * (squares - d - np.linalg.slogdet(ratio)[1]) - by_chance - 2 * spread)
 
 
-def evenly(n: int, weights: Float[np.ndarray, " n"] | None = None) -> Int[np.ndarray, " n_chosen"]:
+def evenly(n: int, weights: Float[np.ndarray, " n"] | None = None, most: int = _MOST) -> Int[np.ndarray, " n_chosen"]:
     """Indices of the examples, among n, that stand for all.
 
     Parameters
@@ -262,10 +262,12 @@ def evenly(n: int, weights: Float[np.ndarray, " n"] | None = None) -> Int[np.nda
     weights : (n,), optional
         At least 0. Indices are then evenly spaced in the sum of the weights: what weighs much comes several times, what
         weighs nothing never (systematic resampling).
+    most : int
+        How many, unless there are fewer.
     """
+    count = min(n, most)
     if weights is None:
-        return np.unique(np.linspace(0, n - 1, min(n, _MOST)).astype(int))
-    count = min(n, _MOST)
+        return np.unique(np.linspace(0, n - 1, count).astype(int))
     total = np.cumsum(weights, dtype=np.float64)
     return np.searchsorted(total, (np.arange(count) + 0.5) * (total[-1] / count), side="right")
 

@@ -127,6 +127,14 @@ def test_sums_by_block(rng):
     np.testing.assert_allclose(summed(lambda x: x.astype(float) ** 2, values), [np.sum(expected, axis=0)], rtol=1e-12)
 
 
+@pytest.mark.parametrize("period", [None, 7.0])
+def test_a_weight_of_two_is_the_value_twice(period, rng):
+    a, b = rng.uniform(0, 7, 40), rng.uniform(0, 7, 30)
+    weights = rng.integers(1, 4, 30)
+    found = wasserstein(a, b, period, weights.astype(float))
+    np.testing.assert_allclose(found, wasserstein(a, np.repeat(b, weights), period), rtol=1e-9)
+
+
 # -- the noise floor
 
 

@@ -303,3 +303,54 @@ def test_where_nothing_is_turned_it_is_said(chain, later):
 
 def test_where_all_is_turned_nothing_is_said(evaluation):
     assert "as they lie" not in str(evaluation)
+
+
+# -- weights
+
+
+def test_a_weight_of_two_is_the_frame_twice(trained, later):
+    """In what is compared: twice as many frames of the first half, in place."""
+    weights = np.repeat([2.0, 1.0], 150)
+    twice = np.repeat(later, weights.astype(int), axis=0)
+    found, expected = (
+        mdvae.evaluate(trained, frames, n_generated=100, weights=given)
+        for frames, given in ((later, weights), (twice, None))
+    )
+    for (name, _, ours), (_, _, theirs) in zip(found.ensemble.rows, expected.ensemble.rows, strict=True):
+        assert ours.value == pytest.approx(theirs.value, rel=1e-5), name
+        assert ours.floor == pytest.approx(theirs.floor, rel=1e-5), name
+    assert found.structures.shares["held-out"]["valid"] == pytest.approx(
+        expected.structures.shares["held-out"]["valid"], abs=0.01
+    )
+    assert found.how["weighted"]
+    assert found.kinetics is None
+    assert "weights do not undo" in str(found)
+
+
+def test_weights_choose_the_frames_that_are_compared(trained, later):
+    """Frames that weigh nothing might as well not be there."""
+    weights = np.r_[np.zeros(200), np.ones(100)]
+    found = mdvae.evaluate(trained, later, n_generated=100, weights=weights)
+    alone = mdvae.evaluate(trained, later[200:], n_generated=100)
+    for (name, _, ours), (_, _, theirs) in zip(found.ensemble.rows, alone.ensemble.rows, strict=True):
+        assert ours.value == pytest.approx(theirs.value, rel=1e-3), name
+    assert len(found.reconstruction.rmsd_raw) == 300
+
+
+def test_weights_go_with_a_stride(trained, later):
+    weights = np.zeros(300)
+    weights[[0, 4, 8]] = 1
+    found = mdvae.evaluate(trained, later, n_generated=50, weights=weights, stride=4)
+    alone = mdvae.evaluate(trained, later[[0, 4, 8]], n_generated=50)
+    assert found.n_frames == 75
+    for (name, _, ours), (_, _, theirs) in zip(found.ensemble.rows, alone.ensemble.rows, strict=True):
+        assert ours.value == pytest.approx(theirs.value, rel=1e-3), name
+
+
+def test_weights_that_do_not_fit(trained, later):
+    with pytest.raises(ValueError, match="299 weights do not belong to 300 frames"):
+        mdvae.evaluate(trained, later, weights=np.ones(299))
+    with pytest.raises(ValueError, match="lagtime=5 is of kinetics"):
+        mdvae.evaluate(trained, later, weights=np.ones(300), lagtime=5)
+    with pytest.raises(ValueError, match="give the temperature"):
+        mdvae.evaluate(trained, later, weights="COLVAR:metad.rbias")

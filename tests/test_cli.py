@@ -494,7 +494,7 @@ MISTAKES = {
     ),
     "a bias without a column": (
         ("free-energy", "{files}/z.npy", "--coordinates", "1", "--weights", "COLVAR"),
-        "weights='COLVAR' name no column",
+        "--weights 'COLVAR' names no column",
     ),
     "another column": (
         ("free-energy", "{files}/z.npy", "--coordinates", "1", "--weights", "{files}/COLVAR:bias"),

@@ -164,7 +164,7 @@ def _column(name: str) -> Weights:
         rest, every = last[0], max(1, int(last[2]))
     path, _, column = rest.rpartition(":")
     if not path:
-        raise ValueError(f"weights={name!r} name no column; expected {_FORMS}")
+        raise ValueError(f"weights={name!r} names no column; expected {_FORMS}")
     if not Path(path).is_file():
         raise FileNotFoundError(f"no COLVAR file at {path}")
     with Path(path).open() as file:

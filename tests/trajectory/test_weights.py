@@ -86,7 +86,7 @@ WRONG = {
     "a bias without one": (bad(weights="COLVAR:metad.bias"), ValueError, "are energies; give the temperature"),
     "absolute zero": (bad(weights="COLVAR:metad.bias", temperature=0), ValueError, "must be above 0 K"),
     "no such file": (bad(weights="nowhere:bias", temperature=300), FileNotFoundError, "no COLVAR file at nowhere"),
-    "no column": (bad(weights="COLVAR", temperature=300), ValueError, "name no column"),
+    "no column": (bad(weights="COLVAR", temperature=300), ValueError, "names no column"),
 }
 
 

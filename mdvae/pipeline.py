@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import operator
 import os
+import re
 import sys
 import warnings
 import zipfile
@@ -444,6 +445,10 @@ def read_latent_trajectories(
     return [z] if run is None else np.split(z, np.flatnonzero(np.diff(run)) + 1)
 
 
+# As `write_latents` names them, as PLUMED names those of an exported model, and as pycv does.
+_LATENT = re.compile(r"z\d+|.+\.node-\d+|.+\.py-z\d+")
+
+
 def _read_latents(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Points, and which trajectory each is of."""
     if not path.is_file():
@@ -453,11 +458,13 @@ def _read_latents(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             return np.load(path, allow_pickle=False), None
         with path.open() as file:
             header = file.readline().replace("#! FIELDS", "").replace(",", " ").split()
-            columns = [i for i, name in enumerate(header) if name[:1] == "z" and name[1:].isdigit()]
+            columns = [i for i, name in enumerate(header) if _LATENT.fullmatch(name)]
+            if not columns:
+                raise ValueError("none of its columns is that of a latent coordinate")
             which = [i for i, name in enumerate(header) if name == "trajectory"]
             delimiter = "," if path.suffix == ".csv" else None
             table = np.loadtxt(file, delimiter=delimiter, usecols=columns + which, ndmin=2)
             return table[:, : len(columns)], table[:, -1] if which else None
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        expected = "a .npy array, or columns z1, z2, ... in a .csv or COLVAR file"
+        expected = "a .npy array, or columns z1, z2, ... (or cv.node-0, ...) in a .csv or COLVAR file"
         raise ValueError(f"{path} holds no latent points; expected {expected}") from error

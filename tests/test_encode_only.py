@@ -247,3 +247,17 @@ def test_a_report_without_structures(model, hexane, tmp_path):
     page = html.unescape((tmp_path / "r.html").read_text("utf-8"))
     assert page.count("<p>Left out: the model only encodes") == 3
     assert "cannot be explored in a page: it only encodes" in page
+
+
+def test_how_frames_lie_is_nothing_to_distances(hexane):
+    """Neighbors are told by shape where neither pose nor features know how a frame is turned."""
+    later = mdvae.toys.alkane(200, n_carbons=6, seed=1)
+    turned = later @ np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]], np.float32)
+    shares = []
+    for alignment, frames in (("none", later), ("none", turned), ("superposition", later)):
+        posed = mdvae.read(hexane[0], alignment=alignment)
+        model = mdvae.build(posed, representation="distances", **SMALL)
+        model = mdvae.train(model, posed, epochs=1, seed=0, progress=False)
+        shares.append(mdvae.evaluate(model, frames).latent_space.out_of_distribution)
+    assert shares[0] == pytest.approx(shares[1], abs=0.02)
+    assert shares[0] == pytest.approx(shares[2], abs=0.05)

@@ -155,3 +155,14 @@ def test_figures_can_be_drawn_from_a_loaded_model(trained, tmp_path):
     figure = mdvae.plots.loss_curves(mdvae.load(tmp_path / "m.mdvae").history)
     save_figure(figure, tmp_path / "loss.png")
     assert (tmp_path / "loss.png").stat().st_size > 10_000
+
+
+def test_latents_are_read_from_what_engines_print(tmp_path, rng):
+    z = rng.normal(size=(7, 2))
+    for names in ("cv.node-0 cv.node-1", "z.py-z0 z.py-z1"):
+        table = np.column_stack([np.arange(7), z])
+        np.savetxt(tmp_path / "COLVAR", table, header=f"#! FIELDS time {names}", comments="")
+        np.testing.assert_allclose(mdvae.read_latents(tmp_path / "COLVAR"), z)
+    np.savetxt(tmp_path / "COLVAR", table, header="#! FIELDS time phi psi", comments="")
+    with pytest.raises(ValueError, match="holds no latent points"):
+        mdvae.read_latents(tmp_path / "COLVAR")

@@ -224,11 +224,12 @@ class Ensemble:
 
     @property
     def resolution(self) -> float:
-        """Populations of conformations that differ by more than this are above the noise floor.
+        """Populations that differ by more than this, on average over a kind of quantities, are above the noise floor.
 
         A share of all structures. Where the Jensen-Shannon divergence of two distributions is D bits, no set of bins
         has populations that differ by more than sqrt(2 ln(2) D), which is Pinsker's inequality for either's distance
-        from their mean (doi:10.1109/18.61115). Of the family of torsions or distances with the largest noise.
+        from their mean (doi:10.1109/18.61115); and of several torsions or distances, not on average where D is the mean
+        over them. Of the kind with the largest noise. A single one of many may differ by more.
         """
         noise = [one.divergence.noise for one in self.families if one.name not in STIFF]
         return float(min(1.0, np.sqrt(2 * np.log(2) * max(noise, default=0.0))))

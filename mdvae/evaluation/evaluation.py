@@ -265,9 +265,11 @@ def evaluate(
         "without_kinetics": why_not,
         "diagnostics": model.diagnostics,
     }
+    weighted = weights is None and model.data.weights is not None
     if reconstructing is None:
         latent_space = look_around(model, None, alike)
-        verdict = conclude_coordinate(n_frames, latent_space, kinetics, model.diagnostics, thresholds)
+        found = latent_space, kinetics, model.diagnostics
+        verdict = conclude_coordinate(n_frames, *found, thresholds, weighted=weighted)
         return _of_coordinate(model, latent_space, verdict, common, seed)
     if generated is None:
         sets |= _generated(model, n_generated or _affordable(model), prior, noise, seed)
@@ -281,8 +283,7 @@ def evaluate(
     ensemble = compare(model, Samples(ours, kept, runs, others, of_kept), int(seed))
     latent_space = look_around(model, sets["generated"], sets["held-out"])
     parts = reconstruction, ensemble, structures, latent_space, kinetics, model.diagnostics
-    trained = {"lagtime": model.settings.get("lagtime", 0)}
-    trained["weighted"] = weights is None and model.data.weights is not None
+    trained = {"lagtime": model.settings.get("lagtime", 0), "weighted": weighted}
     verdict = conclude(*parts, thresholds, given=generated is not None, **trained)
     how: dict[str, Any] = {"seed": int(seed), "generated": "given"}
     if generated is None:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from mdvae.latent.encoding import encode_chunks
 from mdvae.model import Model
-from mdvae.training.splits import split_blocks
+from mdvae.training.splits import SPLIT, split_blocks, split_by_time
 from mdvae.trajectory import Chunk
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
@@ -146,8 +146,10 @@ def _held_rows(model: Model) -> Bool[np.ndarray, " n_frames"] | None:
     lengths, fraction = model.settings.get("lengths"), model.settings.get("validation_fraction")
     if lengths is None or fraction is None or sum(lengths) != model.data.n_frames:
         return None
+    # Before the rule had a number, blocks of time were held out of any number of trajectories.
+    split = split_blocks if model.settings.get("split") == SPLIT else split_by_time
     held = np.zeros(sum(lengths), bool)
-    held[split_blocks(lengths, fraction)[1]] = True
+    held[split(lengths, fraction)[1]] = True
     return held
 
 

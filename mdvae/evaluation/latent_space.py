@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mdvae.alignment import pose
+from mdvae.alignment import Unaligned, fit_alignment, pose
 from mdvae.latent.encoding import encode_posed
 from mdvae.model import Model
 
@@ -96,6 +96,13 @@ def look_around(model: Model, generated: Coordinates | None, held_out: Coordinat
     assert model.data is not None
     training = model.data.frames
     held_out = _evenly(held_out, _MOST)
+    of_held_out_z, of_training_z = encode_posed(model, held_out), encode_posed(model, _evenly(training, _MOST))
+    if isinstance(model.alignment, Unaligned) and not model.representation.keeps_pose:
+        # How a frame lies is nothing to a model that does not look at it.
+        common = fit_alignment("superposition", training, np.asarray(model.alignment.weights))
+        training, held_out = (np.array(frames, np.float32) for frames in (training, held_out))
+        for frames in (training, held_out):
+            pose(common, frames)
     some = np.unique(np.linspace(0, len(training) - 1, _MOST).astype(int))
     window = int(_NEAR_IN_TIME * len(training))
     of_held_out = nearest(held_out, training)
@@ -104,8 +111,8 @@ def look_around(model: Model, generated: Coordinates | None, held_out: Coordinat
     near = max(_COPY * usual, min(_ROUNDED, _COPY_AT_MOST * usual))
     return LatentSpace(
         unit=model.system.unit,
-        held_out=encode_posed(model, held_out),
-        training=encode_posed(model, _evenly(training, _MOST)),
+        held_out=of_held_out_z,
+        training=of_training_z,
         nearest_held_out=of_held_out,
         nearest_training=of_training,
         seen=_share_seen(of_held_out < near, len(training) / model.data.n_frames),

@@ -20,6 +20,10 @@ USES = tuple(NAMES)
 _MARGIN = 0.05
 _BACKBONE = {"trans": "a cis peptide bond", "ramachandran": "a φ/ψ where no training frame is near"}
 _MEANS = ": a decoder gives means, which spread less than atoms that shake. Where that matters, fit_noise and noise."
+_WEIGHTED = (
+    "The model was trained on weighted frames; the frames here all count the same. What is said of distributions holds "
+    "only if these are of the ensemble that the weights stand for; else give weights."
+)
 _YES, _CARE, _NO = "yes", "with care", "no"
 # A VAMP-2 score that is larger by no more than this is none that anybody would notice.
 _NO_DIFFERENCE = 0.01
@@ -49,8 +53,7 @@ class Thresholds:
     out_of_distribution : float
         Share of held-out frames, at most.
     resolution : float
-        Difference of populations that the noise floors can hide, at most: see `Ensemble.resolution`, which is a bound
-        for the worst case.
+        Difference of populations that the noise floors can hide, at most: see `Ensemble.resolution`.
     independent : float
         Held-out frames that are independent of one another, at least.
     off : float
@@ -166,11 +169,7 @@ def conclude(
         )
     belongs = _about_frames(found, ensemble.families if enough else [], latent_space, limits)
     if weighted:
-        found.say(
-            "The model was trained on weighted frames; the frames here all count the same. What is said of "
-            "distributions holds only if these are of the ensemble that the weights stand for; else give weights.",
-            care=("generation",),
-        )
+        found.say(_WEIGHTED, care=("generation",))
     _about_coordinate(found, reconstruction, diagnostics, limits, lagtime)
     _about_structures(found, structures, latent_space, limits)
     if belongs and enough:
@@ -185,6 +184,8 @@ def conclude_coordinate(
     kinetics: Kinetics | None,
     diagnostics: Diagnostics | None,
     thresholds: Thresholds | None = None,
+    *,
+    weighted: bool = False,
 ) -> Verdict:
     """Draw the conclusion on a model that only encodes, which can be a coordinate and nothing else.
 
@@ -195,12 +196,16 @@ def conclude_coordinate(
     latent_space, kinetics, diagnostics
         What was found.
     thresholds : Thresholds, optional
+    weighted : bool
+        As of `conclude`.
 
     Returns
     -------
     Verdict
     """
     limits, found = thresholds or Thresholds(), _Judgement()
+    if weighted:
+        found.say(_WEIGHTED, care=("coordinate",))
     if n_frames < limits.fewest:
         found.say(_few_frames(n_frames, limits), care=("coordinate",))
     belongs = _about_frames(found, [], latent_space, limits)
@@ -430,15 +435,16 @@ def _about_distributions(
     if ensemble.resolution > limits.resolution or ensemble.n_independent < limits.independent:
         found.say(
             f"The noise floor is high: these frames hold about {ensemble.n_independent:.2g} independent samples of "
-            f"their slowest motion (one in {ensemble.memory:.3g} frames), and populations of conformations may differ "
-            f"by {_percent(ensemble.resolution)} without being above it. Give longer runs, or more.",
+            f"their slowest motion (one in {ensemble.memory:.3g} of those compared), and populations may differ by "
+            f"{_percent(ensemble.resolution)}, on average over torsions or distances, without being above it. Give "
+            "longer runs, or more.",
             care=("generation",),
         )
     else:
         found.say(
-            f"Populations of conformations that differ by more than {_percent(ensemble.resolution)} would be above the "
-            f"noise floor; these frames hold about {ensemble.n_independent:.2g} independent samples of their slowest "
-            "motion."
+            f"Populations that differ by more than {_percent(ensemble.resolution)}, on average over torsions or "
+            f"distances, would be above the noise floor; these frames hold about {ensemble.n_independent:.2g} "
+            "independent samples of their slowest motion."
         )
     fine = [name for name, _, d in ensemble.rows if _is_fine(name) and not d.at_floor]
     if fine:

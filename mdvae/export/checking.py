@@ -131,11 +131,11 @@ def check(engine: str, path: Path, *errors: float) -> None:
 
     Raises
     ------
-    RuntimeError
+    ValueError
     """
     # Written so that NaN is refused as well.
     if not all(error <= TOLERANCE for error in errors):
-        raise RuntimeError(
+        raise ValueError(
             f"the {engine} file does not give the model's coordinate: values and gradients are off by "
             f"{' and '.join(f'{error:.1e}' for error in errors)}, more than {TOLERANCE}; {path} was not written. This "
             "is a defect of mdvae, or angles or poses of training frames are not defined"
@@ -163,6 +163,9 @@ def deviation(model: Model, frames: Trial, values: Latents, spread: Float[np.nda
 def write(texts: dict[Path, str]) -> tuple[Path, ...]:
     """Write files that belong together; the first comes last, so that it never stands without the others.
 
+    Files beside the first are named by it, and their names were not asked for: one that is there already is replaced
+    only if the first one is, too, and names it.
+
     Parameters
     ----------
     texts : dict
@@ -171,9 +174,31 @@ def write(texts: dict[Path, str]) -> tuple[Path, ...]:
     Returns
     -------
     tuple of Path
+
+    Raises
+    ------
+    ValueError
+        If a file beside the first is there already and is not of an earlier export.
     """
+    check_companions(*texts)
     with contextlib.ExitStack() as stack:
         # All of them are written before any takes its place.
         for path, text in texts.items():
             stack.enter_context(replacing(path)).write_text(text, "utf-8")
     return tuple(texts)
+
+
+def check_companions(path: Path, *companions: Path) -> None:
+    """Refuse to replace what the user has not named and no earlier export has made.
+
+    Raises
+    ------
+    ValueError
+    """
+    before = path.read_text("utf-8", errors="replace") if path.is_file() else ""
+    for companion in companions:
+        if companion.exists() and companion.name not in before:
+            raise ValueError(
+                f"{companion} would be written beside {path}, and is there already, but not of an earlier export; "
+                "choose another name"
+            )

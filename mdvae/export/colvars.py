@@ -62,7 +62,7 @@ def export_colvars(model: Model, path: str | os.PathLike) -> Exported:
     ValueError
         For a model that Colvars cannot represent: of the plane, in reduced units, with ``alignment="principal"``, or
         superposed with weights, since Colvars superposes with all atoms alike.
-    RuntimeError
+    ValueError
         If the check fails; nothing is written.
     OSError
         If a file cannot be written.

@@ -40,6 +40,8 @@ _SIGMAS = 10
 _BEYOND = 1.0
 # A grid of more coordinates does not fit into memory.
 _MOST_GRID = 2
+# Standard deviations of a latent coordinate by which the template's rounding may move it.
+_MOST_OFF = 0.05
 # The columns of a PDB file have room for no more.
 _MOST_ATOMS = 99_999
 
@@ -69,7 +71,7 @@ def export_plumed(model: Model, path: str | os.PathLike) -> Exported:
     ------
     ValueError
         For a model that PLUMED cannot represent: of the plane, in reduced units, with ``alignment="principal"``.
-    RuntimeError
+    ValueError
         If the check fails; nothing is written.
     OSError
         If a file cannot be written.
@@ -88,6 +90,11 @@ def export_plumed(model: Model, path: str | os.PathLike) -> Exported:
     errors = compare(cv, frames, *found)
     check("PLUMED", path, *errors)
     off = 0.0 if template is None else deviation(model, frames, found[0], _latents(model).std(axis=0))
+    if off > _MOST_OFF:
+        raise ValueError(
+            f"a template of three decimals moves the latent coordinates by up to {off:.2g} standard deviations, more "
+            f"than {_MOST_OFF}; {path} was not written. Use representation='internal', or the coordinate in OpenMM"
+        )
     files = write({path: text} | ({} if template is None else {template_path: template}))
     return Exported(files, len(frames.whole), *errors, deviation=off)
 
@@ -243,14 +250,16 @@ def _footer(model: Model) -> Iterator[str]:
     yield ""
     yield "# Metadynamics along them: uncomment, and look at every number. SIGMA is a tenth of the standard deviation"
     yield "# over the training frames, the grid their range and as much again on either side; HEIGHT is kT/2 at TEMP."
+    yield "# What the last line prints can be given to mdvae: --weights COLVAR.metad:cv_metad.rbias --temperature 300."
     yield f"# {_LABEL}_metad: METAD ..."
     yield f"#   ARG={arguments}"
-    yield f"#   SIGMA={_rounded(sigma)} HEIGHT=1.2 PACE=500 BIASFACTOR=10 TEMP=300"
+    yield f"#   SIGMA={_rounded(sigma)} HEIGHT=1.2 PACE=500 BIASFACTOR=10 TEMP=300 CALC_RCT"
     if model.latent_dim <= _MOST_GRID:
         bins = np.ceil((high - low + 2 * margin) / sigma * 5).astype(int)
         yield f"#   GRID_MIN={_rounded(low - margin)} GRID_MAX={_rounded(high + margin)} GRID_BIN={_commas(bins)}"
     yield "#   FILE=HILLS"
     yield "# ..."
+    yield f"# PRINT ARG={arguments},{_LABEL}_metad.rbias FILE=COLVAR.metad STRIDE=500"
 
 
 def _rounded(numbers: np.ndarray) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from mdvae._files import replacing
-from mdvae.export.checking import Exported
+from mdvae.export.checking import Exported, check_companions
 from mdvae.export.stablehlo import serialized
-from mdvae.latent.agreement import N_FRAMES, check_agreement
+from mdvae.latent.agreement import check_agreement, moved_frames
 from mdvae.model import Model
 
 # Both sides compute in float64.
@@ -88,8 +88,9 @@ def export_pycv(model: Model, path: str | os.PathLike) -> Exported:
     Raises
     ------
     ValueError
-        If the path is not that of a Python module, if the model is not of a molecule in nm, if it keeps no training
-        frames, and if the script does not give what the model gives on those frames, moved and turned.
+        If the path is not that of a Python module, if the program's name is taken by another file, if the model is not
+        of a molecule in nm, if it keeps no training frames, and if the script does not give what the model gives on
+        those frames, moved and turned.
     OSError
         If a file cannot be written.
 
@@ -108,13 +109,14 @@ def export_pycv(model: Model, path: str | os.PathLike) -> Exported:
         raise ValueError(
             f"PLUMED needs a model in 3-D with lengths in nm, got {model.system.dim}-D, {model.system.unit}"
         )
+    check_companions(path, path.with_suffix(".jax"))
     program = serialized(model, double=True)
     with replacing(path.with_suffix(".jax")) as beside, replacing(path) as script:
         beside.write_bytes(program)
         script.with_suffix(".jax").write_bytes(program)
         script.write_text(_script(model, path))
         errors = _check(model, script)
-    return Exported((path, path.with_suffix(".jax")), N_FRAMES, *errors)
+    return Exported((path, path.with_suffix(".jax")), len(moved_frames(model)), *errors)
 
 
 def _script(model: Model, path: Path) -> str:

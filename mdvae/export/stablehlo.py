@@ -14,8 +14,8 @@ from jaxtyping import Array
 from mdvae._files import replacing
 from mdvae._types import Frame, Latent
 from mdvae.export.checking import Exported
-from mdvae.latent import collective_variable
-from mdvae.latent.agreement import N_FRAMES, check_agreement
+from mdvae.latent import collective_variable, in_double
+from mdvae.latent.agreement import check_agreement, moved_frames
 from mdvae.model import Model
 
 # What JAX can compile for.
@@ -72,7 +72,7 @@ def export_portable(model: Model, path: str | os.PathLike, *, double: bool = Fal
     with replacing(path) as temporary:
         temporary.write_bytes(serialized(model, double=double))
         errors = _check(model, temporary, double)
-    return Exported((Path(path),), N_FRAMES, *errors)
+    return Exported((Path(path),), len(moved_frames(model)), *errors)
 
 
 def serialized(model: Model, *, double: bool) -> bytes:
@@ -96,9 +96,15 @@ def _check(model: Model, path: Path, double: bool) -> tuple[float, float]:
     with jax.enable_x64(double):
         program = export.deserialize(bytearray(path.read_bytes()))
         both = jax.jit(partial(_value_and_jacobian, program.call))
-        # Both sides have to round to one frame before they start.
-        tolerance = _TOLERANCE[dtype.name]
-        return check_agreement(model, lambda frame: both(frame.astype(dtype)), name=path.name, tolerance=tolerance)
+        reference = in_double(collective_variable(model))
+        # Rounding the frame is not the program's doing.
+        return check_agreement(
+            model,
+            lambda frame: both(frame.astype(dtype)),
+            name=path.name,
+            tolerance=_TOLERANCE[dtype.name],
+            reference=lambda frame: reference(frame.astype(dtype)),
+        )
 
 
 def _value_and_jacobian(call: Callable[[Frame], Latent], frame: Frame) -> tuple[Latent, Array]:

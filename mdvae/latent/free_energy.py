@@ -13,7 +13,7 @@ from mdvae._blocks import block_length_for, cut, drawn_anew, statistical_ineffic
 from mdvae._files import write_numbers
 from mdvae._types import Number, Whole
 from mdvae.latent.landscape import Landscape, find_landscape
-from mdvae.trajectory import GAS_CONSTANT
+from mdvae.trajectory import GAS_CONSTANT, frame_weights, is_bias
 
 # Bins along each axis: as many as let few frames fall into each, within limits.
 _FEWEST_BINS, _MOST_BINS = 10, 100
@@ -291,7 +291,8 @@ def free_energy(
     temperature : float
         K.
     weights : (n_frames,), or a list of these, optional
-        How much each frame stands for, such as exp(V / kT) of a run with the bias V.
+        How much each frame stands for, such as exp(V / kT) of a run with the bias V; or a column of a COLVAR file with
+        that bias, such as ``"COLVAR:metad.rbias"``: see `read`.
     states : dict, optional
         Regions by name: an interval ``(low, high)``, or in two dimensions one for each coordinate,
         ``((low, high), (low, high))``, None standing for an open end; a function of all points (n_frames, n_dims) to
@@ -320,16 +321,18 @@ def free_energy(
 
     Examples
     --------
-    >>> z = mdvae.encode(model, "run.xtc")  # doctest: +SKIP
+    >>> z = [mdvae.encode(model, run) for run in ("a.xtc", "b.xtc")]  # doctest: +SKIP
     >>> print(mdvae.free_energy(z, 300, states={"left": (None, 0.0), "right": (0.0, None)}))  # doctest: +SKIP
     """
     runs = _runs(z)
     kT = GAS_CONSTANT * _positive("temperature", temperature)
     points, lengths = np.concatenate(runs), [len(run) for run in runs]
+    if is_bias(weights):
+        weights = frame_weights(weights, lengths, temperature=temperature)
     weight = _weights(weights, lengths)
     n_effective = float(weight.sum() ** 2 / (weight**2).sum())
     borders = _edges(points, n_effective, n_bins) if edges is None else _given_edges(edges, points.shape[1])
-    masks = None if states is None else _masks(states, points, lengths)
+    masks = None if states is None else _masks(states, points, lengths, weight)
     inefficiency = _inefficiency(points, weight, masks, lengths)
     length = (
         block_length_for(len(points), inefficiency)
@@ -339,6 +342,10 @@ def free_energy(
     blocks = _Blocks(cut(lengths, length), weight, np.random.default_rng(operator.index(seed)))
     cells, shape = _cells(points, borders), tuple(len(axis) - 1 for axis in borders)
     n_cells = int(np.prod(shape))
+    if not weight[cells >= 0].any():
+        raise ValueError(
+            f"none of {len(points)} frames lies within the edges, or all that do weigh 0; give other edges"
+        )
 
     grid = blocks.shares(cells, n_cells)
     with np.errstate(divide="ignore"):
@@ -492,7 +499,7 @@ def _given_edges(edges: Sequence[np.ndarray], n_dims: int) -> Edges:
     return found
 
 
-def _masks(states: Any, points: Points, lengths: list[int]) -> dict[str, Mask]:
+def _masks(states: Any, points: Points, lengths: list[int], weight: Float[np.ndarray, " n_frames"]) -> dict[str, Mask]:
     """Which frames are in each state."""
     if not isinstance(states, Mapping) or not states:
         raise TypeError(f"states must be a dictionary of names and regions, got {states!r}")
@@ -500,6 +507,8 @@ def _masks(states: Any, points: Points, lengths: list[int]) -> dict[str, Mask]:
     for name, mask in masks.items():
         if not mask.any():
             raise ValueError(f"state {name!r} holds none of {len(points)} frames")
+        if not weight[mask].any():
+            raise ValueError(f"all {mask.sum()} frames of state {name!r} weigh 0: there is no telling its free energy")
     return masks
 
 
@@ -543,7 +552,9 @@ def _box(name: str, region: Any, n_dims: int) -> Float[np.ndarray, "n_dims 2"] |
 def _inefficiency(
     points: Points, weight: Float[np.ndarray, " n_frames"], masks: dict[str, np.ndarray] | None, lengths: list[int]
 ) -> float:
-    columns = np.column_stack([points, *(masks or {}).values()]).astype(np.float64)
+    # What rounding leaves of a state that holds all frames, or none, would count as perfect memory.
+    varying = [mask for mask in (masks or {}).values() if mask.any() and not mask.all()]
+    columns = np.column_stack([points, *varying]).astype(np.float64)
     # What a weighted mean scatters by are the weighted deviations from it.
     deviations = weight[:, None] * (columns - np.average(columns, axis=0, weights=weight))
     return statistical_inefficiency(np.split(deviations, np.cumsum(lengths)[:-1]))

@@ -164,6 +164,11 @@ def fit_noise(model: Model, *, rank: Whole | None = None, seed: Whole = 0) -> Mo
     if model.data is None:
         raise ValueError("this model has not been trained: there is nothing to fit a noise to")
     check_decodes(model, "fit_noise")
+    if lagtime := model.settings.get("lagtime"):
+        raise ValueError(
+            f"what this model decodes is the frame {lagtime} later: what it leaves out of a frame is no noise. "
+            "fit_noise needs a model trained without a lagtime"
+        )
     if not model.representation.keeps_pose:
         raise ValueError("internal coordinates go round and know no covariance; fit_noise needs Cartesian features")
     frames, n_features = model.data.frames, model.representation.n_features

@@ -29,7 +29,7 @@ from mdvae.training.feed import AbstractFeed, Resident, Streamed
 from mdvae.training.progress import ProgressBar
 from mdvae.training.schedules import annealed
 from mdvae.training.settings import Plan, check_density, check_not_negative, check_way_back, settings_from
-from mdvae.training.splits import split_blocks
+from mdvae.training.splits import SPLIT, split_blocks
 from mdvae.trajectory import Frames
 from mdvae.vae import VAE, diagnose, evenly
 
@@ -206,6 +206,7 @@ def train_ensemble(
         "strain_weight": float(strain_weight),
         "augment": list(augment),
         "lengths": list(frames.lengths),
+        "split": SPLIT,
     }
     if lagtime:
         record["pairs_lost"] = len(frames.coordinates) - len(training) - len(validation)
@@ -333,7 +334,7 @@ def _deviation(model: Model) -> "_Deviation | _Misfit":
     assert model.data is not None
     if model.representation.invertible:
         return _Deviation(model.coordinate, model.decoder)
-    scale = feature_statistics(model.representation, model.data.frames).deviation
+    scale = feature_statistics(model.representation, model.data.frames, model.data.weights).deviation
     return _Misfit(model.representation, model.vae, jnp.asarray(scale, jnp.float32))
 
 

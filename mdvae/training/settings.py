@@ -15,6 +15,8 @@ from mdvae.vae import VAE, AbstractObjective, ImportanceWeighted, SquaredError
 
 # Gradient steps that training takes where the number of epochs is left open, and the bounds on its epochs.
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 5000, 20, 1000
+# Of a batch whose VAMP-2 score is taken: of fewer pairs it is far too high.
+_FEWEST_PAIRS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,10 @@ class Settings:
         ----------
         n_training : int
         """
-        size = int(np.clip(n_training // 64, 32, 512)) if self.batch_size is None else int(self.batch_size)
+        # A score of correlations needs more pairs at a time than a gradient does.
+        fewest = _FEWEST_PAIRS if self.vamp_weight else 32
+        size = int(np.clip(n_training // 64, fewest, 512)) if self.batch_size is None else int(self.batch_size)
+        size = min(size, max(n_training, 1)) if self.vamp_weight else size
         n_devices = int(self.n_devices)
         size = max(size // n_devices, 1) * n_devices
         steps = max(1, n_training // size)

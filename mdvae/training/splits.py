@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
+# Of the rule, for the record in a model: which frames were held out can then be told from their number.
+SPLIT = 2
 # Whole trajectories are held out where their share is within this factor of what was asked for.
 _NEARLY = 2.0
 # Fewer blocks leave parts of a long run unseen by validation, more make more borders with near twins; and of fewer
@@ -49,6 +51,26 @@ def split_blocks(
     nearly = validation_fraction / _NEARLY <= held_out.sum() / max(n_frames, 1) <= validation_fraction * _NEARLY
     if len(lengths) < _BLOCKS or held_out.all() or not nearly:
         held_out = _by_time(lengths, validation_fraction)
+    return _sides(held_out, validation_fraction)
+
+
+def split_by_time(
+    lengths: Sequence[int], validation_fraction: float
+) -> tuple[Int[np.ndarray, " n_training"], Int[np.ndarray, " n_validation"]]:
+    """The same by blocks of time, however many trajectories there are.
+
+    Parameters
+    ----------
+    lengths, validation_fraction
+        As of `split_blocks`.
+    """
+    return _sides(_by_time(lengths, validation_fraction), validation_fraction)
+
+
+def _sides(
+    held_out: Bool[np.ndarray, " n_frames"], validation_fraction: float
+) -> tuple[Int[np.ndarray, " n_training"], Int[np.ndarray, " n_validation"]]:
+    n_frames = len(held_out)
     if not held_out.any() or held_out.all():
         raise ValueError(
             f"{n_frames} frames are too few to hold out a share of {validation_fraction} for validation; "

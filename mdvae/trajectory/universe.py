@@ -36,6 +36,10 @@ class UniverseSource(AbstractSource):
     """
 
     def __init__(self, item: Any, name: str, reduced: bool) -> None:
+        if type(item).__name__ == "UpdatingAtomGroup":
+            raise ValueError(
+                f"{name} chooses its atoms anew in each frame, and a model has always the same; leave updating out"
+            )
         universe = item.universe
         if not hasattr(universe, "trajectory"):
             raise ValueError(f"{name} has atoms but no trajectory; load one into the Universe")

@@ -146,7 +146,7 @@ def knowing():
         model = mdvae.build(frames, latent_dim=2, hidden=(16,), seed=0)
         links = find_links(frames.coordinates, frames.system.links, frames.system.bonds)
         geometry = fit_local_geometry(frames.coordinates, links, frames.system.masses)
-        settings = {"lengths": list(frames.lengths), "validation_fraction": 0.1}
+        settings = {"lengths": list(frames.lengths), "validation_fraction": 0.1, "split": 2}
         return dataclasses.replace(model, data=remember(frames, geometry), settings=settings)
 
     return know

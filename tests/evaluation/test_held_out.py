@@ -8,7 +8,7 @@ import pytest
 
 from mdvae.evaluation.held_out import HeldOut, Thinned
 from mdvae.model import TrainingData
-from mdvae.training.splits import split_blocks
+from mdvae.training.splits import split_blocks, split_by_time
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,14 @@ def test_without_a_record_everything_is_kept(knows_chain, chain):
     for settings in ({}, {"lengths": [300]}, {"lengths": [299], "validation_fraction": 0.1}):
         model = dataclasses.replace(knows_chain, settings=settings)
         np.testing.assert_array_equal(left(model, chain)[1], np.arange(300))
+
+
+def test_files_of_before_held_out_blocks_of_time(knows_peptide, runs):
+    """Ten trajectories, of which whole ones are held out today."""
+    before = {name: value for name, value in knows_peptide.settings.items() if name != "split"}
+    trajectory, number, *_ = left(dataclasses.replace(knows_peptide, settings=before), runs)
+    np.testing.assert_array_equal(400 * trajectory + number, split_by_time([400] * 10, 0.1)[1])
+    assert len(np.unique(trajectory)) == 10
 
 
 def test_nothing_is_left_where_training_saw_everything(knows_chain, chain):

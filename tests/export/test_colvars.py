@@ -95,7 +95,7 @@ def test_a_file_that_is_not_the_coordinate_is_not_written(make, tmp_path, monkey
     spoiled = eqx.tree_at(lambda vae: vae.encoder.layers[1].weight, model.vae, replace_fn=lambda x: x.at[0].add(1e-3))
     cv = mdvae.collective_variable(dataclasses.replace(model, vae=spoiled))
     monkeypatch.setattr("mdvae.export.colvars.collective_variable", lambda _: cv)
-    with pytest.raises(RuntimeError, match="the Colvars file does not give the model's coordinate"):
+    with pytest.raises(ValueError, match="the Colvars file does not give the model's coordinate"):
         export_colvars(model, tmp_path / "cv.colvars")
     assert not list(tmp_path.iterdir())
 

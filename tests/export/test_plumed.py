@@ -58,6 +58,26 @@ def test_the_file_is_the_coordinate_wherever_the_molecule_is(kind, make, unseen,
     np.testing.assert_allclose(values, mdvae.encode(model, frames), atol=0.02 * values.std() + 1e-5)
 
 
+def test_what_nobody_named_is_not_overwritten(make, tmp_path):
+    model, topology = make("superposed, plain tanh"), tmp_path / "cv.pdb"
+    topology.write_text("mine")
+    with pytest.raises(ValueError, match=r"cv.pdb would be written beside .*cv.dat, and is there already"):
+        export_plumed(model, tmp_path / "cv.dat")
+    assert [path.name for path in tmp_path.iterdir()] == ["cv.pdb"]
+    assert topology.read_text() == "mine"
+    topology.unlink()
+    export_plumed(model, tmp_path / "cv.dat")
+    # The template of an earlier export may go.
+    assert export_plumed(model, tmp_path / "cv.dat").files == (tmp_path / "cv.dat", topology)
+
+
+def test_a_template_that_rounds_too_much_is_refused(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(plumed, "_MOST_OFF", 1e-9)
+    with pytest.raises(ValueError, match="a template of three decimals moves the latent coordinates"):
+        export_plumed(make("superposed, plain tanh"), tmp_path / "cv.dat")
+    assert not list(tmp_path.iterdir())
+
+
 def test_words_of_the_file(make, tmp_path):
     model = make("superposed, plain tanh")
     export_plumed(model, tmp_path / "cv.dat")
@@ -79,7 +99,9 @@ def test_metadynamics_is_ready_once_it_is_uncommented(latent_dim, gridded, heter
     text = "\n".join(plumed._lines(model, None, ""))
     assert not [action for action in actions(text) if action.name == "METAD"]
     block = text[text.index("# cv_metad") :]
-    (metad,) = actions(re.sub("^# ", "", block, flags=re.MULTILINE))
+    metad, printed = actions(re.sub("^# ", "", block, flags=re.MULTILINE))
+    assert "CALC_RCT" in metad.options
+    assert printed.strings("ARG") == [*nodes(model), "cv_metad.rbias"]
     assert metad.strings("ARG") == nodes(model)
     z = mdvae.encode(model, heteroalkane)
     np.testing.assert_allclose(metad.numbers("SIGMA"), z.std(axis=0) / 10, rtol=1e-3)
@@ -99,7 +121,7 @@ def test_a_file_that_is_not_the_coordinate_is_not_written(part, make, tmp_path, 
     )
     cv = mdvae.collective_variable(dataclasses.replace(model, vae=spoiled))
     monkeypatch.setattr("mdvae.export.plumed.collective_variable", lambda _: cv)
-    with pytest.raises(RuntimeError, match=r"does not give the model's coordinate.*cv.dat was not written"):
+    with pytest.raises(ValueError, match=r"does not give the model's coordinate.*cv.dat was not written"):
         export_plumed(model, tmp_path / "cv.dat")
     assert not list(tmp_path.iterdir())
 
@@ -110,7 +132,7 @@ def test_derivatives_that_are_not_numbers_are_refused(make, tmp_path):
     frames = model.data.frames.copy()
     frames[:, 5] = frames[:, 0]
     model = dataclasses.replace(model, data=dataclasses.replace(model.data, frames=frames))
-    with pytest.raises(RuntimeError, match="nan"):
+    with pytest.raises(ValueError, match="nan"):
         export_plumed(model, tmp_path / "cv.dat")
     assert not list(tmp_path.iterdir())
 

@@ -219,6 +219,28 @@ STATES = {
 }
 
 
+def test_a_state_of_all_frames_changes_no_error(rng):
+    """What rounding leaves of it, once it is weighted, is no memory."""
+    z, weights = remembering(rng, 5000, 0.9), rng.uniform(0.1, 1, 5000)
+    part = {"left": (None, 0.0)}
+    alone = mdvae.free_energy(z, weights=weights, states=part)
+    beside = mdvae.free_energy(z, weights=weights, states=part | {"everything": (None, None)})
+    assert beside.inefficiency == alone.inefficiency
+    ours, expected = (found.states.population("left") for found in (beside, alone))
+    assert (ours.value, ours.error) == pytest.approx((expected.value, expected.error))
+    assert beside.states.population("everything").value == pytest.approx(1)
+
+
+def test_a_bias_may_be_a_column(rng, tmp_path):
+    z, bias = rng.normal(size=(500, 1)), rng.uniform(0, 5, 500)
+    np.savetxt(
+        tmp_path / "COLVAR", np.column_stack([np.arange(500), bias]), header="#! FIELDS time metad.rbias", comments=""
+    )
+    found = mdvae.free_energy(z, 310, weights=f"{tmp_path / 'COLVAR'}:metad.rbias")
+    by_hand = mdvae.free_energy(z, 310, weights=np.exp(bias / (GAS_CONSTANT * 310)))
+    np.testing.assert_allclose(found.values, by_hand.values, rtol=1e-6)
+
+
 def test_a_state_may_be_told_in_four_ways(rng):
     runs = [rng.normal(size=300), rng.normal(size=200)]
     masks = [run >= 0.5 for run in runs]
@@ -296,6 +318,12 @@ REFUSED = {
     "edges of one coordinate": ((GOOD,), {"edges": [np.arange(4.0)]}, "edges must be 2 arrays"),
     "no block": ((GOOD,), {"block_length": 0}, "block_length must be at least 1"),
     "empty state": ((GOOD,), {"states": {"far": ((50, 60), (None, None))}}, "'far' holds none of 50 frames"),
+    "weightless state": (
+        (GOOD,),
+        {"states": {"a": np.arange(50) < 9}, "weights": (np.arange(50) >= 9).astype(float)},
+        "all 9 frames of state 'a' weigh 0",
+    ),
+    "edges elsewhere": ((GOOD,), {"edges": [np.arange(90.0, 95.0)] * 2}, "none of 50 frames lies within the edges"),
     "state of numbers": ((GOOD,), {"states": {"a": np.arange(50)}}, "expected True or False for each frame"),
     "short mask": ((GOOD,), {"states": {"a": np.ones(9, bool)}}, "those in state 'a' have shape (9,)"),
     "interval in the plane": ((GOOD,), {"states": {"a": (0.0, 1.0)}}, "expected ((low, high), (low, high))"),

@@ -198,6 +198,12 @@ def test_a_file_holds_the_noise(trained, tmp_path):
     )
 
 
+def test_what_a_lagged_model_leaves_out_is_no_noise(trained):
+    lagged = dataclasses.replace(trained, settings=trained.settings | {"lagtime": 7})
+    with pytest.raises(ValueError, match="what this model decodes is the frame 7 later"):
+        mdvae.fit_noise(lagged)
+
+
 def test_rank_and_angles_are_refused(trained):
     for rank in (0, 12):
         with pytest.raises(ValueError, match="rank must be from 1 to 11"):

@@ -109,3 +109,10 @@ def test_a_score_without_a_lag_is_refused():
 def test_a_lag_is_a_number_of_frames(wrong):
     with pytest.raises((ValueError, TypeError), match="lagtime must be"):
         mdvae.Settings(lagtime=wrong)
+
+
+def test_a_score_is_taken_of_many_pairs():
+    assert mdvae.Settings(lagtime=5, vamp_weight=10.0).plan(1000).batch_size == 256
+    assert mdvae.Settings(lagtime=5, vamp_weight=10.0).plan(100).batch_size == 100
+    assert mdvae.Settings(lagtime=5).plan(1000).batch_size == 32
+    assert mdvae.Settings(lagtime=5, vamp_weight=10.0, batch_size=64).plan(1000).batch_size == 64

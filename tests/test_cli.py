@@ -637,7 +637,6 @@ def test_interrupt_in_figures_keeps_the_model(run, files, monkeypatch, tmp_path)
     assert not mdvae.load(tmp_path / "m.mdvae").history.interrupted
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_slow_coordinates_and_weights(run, files, tmp_path):
     """One call each; the files say what was done."""
     options = ["--length-unit", "reduced", "--hidden", "8", "--epochs", "2", "--batch-size", "64"]
@@ -660,6 +659,7 @@ def test_slow_coordinates_and_weights(run, files, tmp_path):
     assert "effective ones: the model will know little" in err
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_in_fitting_a_prior_keeps_the_best_one(run, files, monkeypatch, tmp_path):
     def interrupt(self, epoch, n_epochs, terms, model=0):
         if epoch == 3:

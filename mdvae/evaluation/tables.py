@@ -126,7 +126,7 @@ def _ensemble(found: Ensemble) -> Table:
         "generated, training: distance from held-out frames, of as many structures; interval: of training's, by blocks",
         "of time; halves: what 97.5 % of halves of the held-out frames stay below, scaled to the whole; noise: the",
         "larger of the two ends. W1: Wasserstein-1 distance; JS: Jensen-Shannon divergence.",
-        f"One in {found.memory:.3g} held-out frames is independent, {found.n_independent:.3g} in all; blocks are longer.",
+        f"One in {found.memory:.3g} of them is independent, {found.n_independent:.3g} in all; blocks are longer.",
         f"Populations that differ by more than {100 * found.resolution:.2g} %, averaged over a kind, are above noise.",
     )
     return Table("ensemble", columns, tuple(rows), notes)

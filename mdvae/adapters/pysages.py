@@ -4,13 +4,17 @@ Written by PySAGES's source and run against a stand-in for it only, since it is 
 """
 
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mdvae._types import Scalar
 from mdvae.adapters.placement import Atoms, checked_atoms
-from mdvae.latent import collective_variable
+from mdvae.latent import collective_variable, in_double
+from mdvae.latent.agreement import check_agreement
 from mdvae.model import Model
 
 try:
@@ -21,6 +25,8 @@ except ImportError as error:
         "https://pysages.readthedocs.io says"
     ) from error
 
+# Both sides compute in float64.
+_TOLERANCE = 1e-9
 # Of a unit of length of the simulation, in nm.
 _UNITS = {"nm": 1.0, "angstrom": 0.1}
 
@@ -44,7 +50,8 @@ class LatentVariable(CollectiveVariable):
     Raises
     ------
     ValueError
-        If there is no such component or unit, or the atoms do not fit the model.
+        If there is no such component or unit, if the atoms do not fit the model, if it keeps no training frames, and if
+        on these, moved and turned, the function does not give what the model gives.
 
     Examples
     --------
@@ -62,6 +69,7 @@ class LatentVariable(CollectiveVariable):
         own = model.system.atom_indices if atoms is None else checked_atoms(atoms, model.system.n_atoms)
         super().__init__(own.tolist())
         self._model, self._component, self._scale = model, component, _UNITS[length_unit]
+        self._check()
 
     @property
     def function(self) -> Callable[[Float[Array, "n_atoms 3"]], Scalar]:
@@ -72,3 +80,18 @@ class LatentVariable(CollectiveVariable):
             return cv(scale * jnp.asarray(positions))[component]
 
         return latent
+
+    def _check(self) -> None:
+        """Differentiate the function as a sampling method does."""
+        both, reference = jax.jit(jax.value_and_grad(self.function)), in_double(collective_variable(self._model))
+
+        def evaluate(frame: np.ndarray) -> tuple[Any, Any]:
+            with jax.enable_x64(True):
+                value, gradient = both(frame / self._scale)
+                return np.asarray(value), np.asarray(gradient) / self._scale
+
+        def expected(frame: np.ndarray) -> tuple[Any, Any]:
+            z, jacobian = reference(frame)
+            return z[self._component], jacobian[self._component]
+
+        check_agreement(self._model, evaluate, name="the PySAGES variable", tolerance=_TOLERANCE, reference=expected)

@@ -60,6 +60,13 @@ def test_it_is_the_coordinate_of_the_chosen_particles(unit, adapter, model, rng)
         np.testing.assert_allclose(gradient[ids[:6]], jacobian[component] / UNITS[unit], atol=1e-9)
 
 
+def test_what_differs_is_refused(adapter, model, monkeypatch):
+    whole = adapter.LatentVariable.function.fget
+    monkeypatch.setattr(adapter.LatentVariable, "function", property(lambda self: lambda x: 1.01 * whole(self)(x)))
+    with pytest.raises(ValueError, match="the PySAGES variable does not say what the model says"):
+        adapter.LatentVariable(model)
+
+
 def test_refusals(adapter, model):
     with pytest.raises(ValueError, match="expected a component from 0 to 1, got 2"):
         adapter.LatentVariable(model, 2)

@@ -409,10 +409,12 @@ def test_few_frames_say_nothing_about_distributions(learned, held_out):
 
 def test_lags_and_weights_are_named(learned, held_out):
     """Without a word about reconstructions that the model was never asked for."""
-    how = {"lagtime": 7, "effective_frames": {"training": 200.0, "validation": 20.0}}
-    model = dataclasses.replace(learned, settings=learned.settings | how)
+    weighted = dataclasses.replace(learned.data, weights=np.ones(len(learned.data.frames)))
+    model = dataclasses.replace(learned, settings=learned.settings | {"lagtime": 7}, data=weighted)
     found = mdvae.evaluate(model, held_out[:2], n_generated=200)
     assert said(found, "time-lagged", "what comes 7 frames later")[1] == "note"
     assert said(found, "trained on weighted frames", "count the same")[1] == "note"
     assert found.verdict.uses["generation"] in ("with care", "no")
     silent(found, "z stands for the structure", "PCA of the same size reconstructs better")
+    n_frames = sum(len(run) for run in held_out[:2])
+    silent(mdvae.evaluate(model, held_out[:2], n_generated=50, weights=np.ones(n_frames)), "trained on weighted frames")

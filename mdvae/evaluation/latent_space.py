@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from mdvae.alignment import Unaligned, fit_alignment, pose
 from mdvae.latent.encoding import encode_posed
 from mdvae.model import Model
+from mdvae.vae import evenly
 
 # Each set has a size of its own.
 Coordinates = Float[np.ndarray, "_ n_atoms dim"]
@@ -41,7 +42,7 @@ class LatentSpace:
     held_out : (n_held_out, latent_dim)
         Of evenly spaced frames of the source.
     training : (n_training, latent_dim)
-        Of frames that the model keeps.
+        Of frames that the model keeps, evenly spaced in their weights.
     nearest_generated : (n_generated,)
         RMSD from each generated structure to the nearest training frame. A model that only encodes has none; shares of
         them, and of what is near them, are then NaN.
@@ -96,7 +97,8 @@ def look_around(model: Model, generated: Coordinates | None, held_out: Coordinat
     assert model.data is not None
     training = model.data.frames
     held_out = _evenly(held_out, _MOST)
-    of_held_out_z, of_training_z = encode_posed(model, held_out), encode_posed(model, _evenly(training, _MOST))
+    shown = evenly(len(training), model.data.weights, _MOST)
+    of_held_out_z, of_training_z = encode_posed(model, held_out), encode_posed(model, training[shown])
     if isinstance(model.alignment, Unaligned) and not model.representation.keeps_pose:
         # How a frame lies is nothing to a model that does not look at it.
         common = fit_alignment("superposition", training, np.asarray(model.alignment.weights))

@@ -22,6 +22,7 @@ from mdvae.latent.encoding import encode_posed
 from mdvae.model import Model
 from mdvae.report.explorer import explorable, explorer
 from mdvae.report.page import page, plotly_script
+from mdvae.vae import evenly
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -136,6 +137,9 @@ def _explorer(model: Model) -> str:
         return f"<p>This model cannot be explored in a page: {html.escape(reason)}.</p>"
     assert model.data is not None
     lengths, n_kept = model.settings.get("lengths", ()), len(model.data.frames)
+    if model.data.weights is not None:
+        # What is drawn is a density: what weighs much comes several times.
+        return explorer(model, encode_posed(model, model.data.frames[evenly(n_kept, model.data.weights)]))
     # Where not all frames are kept, their numbers in their own trajectories are not known any more.
     trajectory = np.repeat(np.arange(len(lengths)), lengths) if sum(lengths) == n_kept else None
     several = trajectory is not None and len(lengths) > 1

@@ -160,3 +160,13 @@ def test_what_was_seen_is_scaled_to_what_is_kept():
     assert _share_seen(found, 1.0) == 0.01
     # A few frames are the same by chance.
     assert _share_seen(np.arange(5000) < 2, 0.001) == 2 / 5000
+
+
+def test_latent_points_are_spaced_in_weights(trained, frames):
+    weights = np.zeros(len(trained.data.frames))
+    weights[:10] = 1
+    weighted = dataclasses.replace(trained, data=dataclasses.replace(trained.data, weights=weights))
+    found = look_around(weighted, None, frames.coordinates[:5])
+    z = encode(trained, trained.data.frames[:10])
+    apart = np.abs(found.training[:, None] - z[None]).max(axis=2).min(axis=1)
+    assert apart.max() < 1e-3

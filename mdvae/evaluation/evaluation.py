@@ -242,7 +242,8 @@ def evaluate(
         thinned.add(chunk.coordinates, run, frames.numbers)
     if not n_frames:
         raise ValueError(f"training saw all {frames.n_read} frames of this source; give another run")
-    kept, runs, of_kept = thinned.frames, thinned.run, None
+    everything, runs, of_kept = thinned.frames, thinned.run, None
+    kept = everything
     if weights is None:
         kinetics, why_not = following.result(lagtime, seed)
     else:
@@ -265,31 +266,30 @@ def evaluate(
         "without_kinetics": why_not,
         "diagnostics": model.diagnostics,
     }
+    how: dict[str, Any] = {"seed": int(seed)} | ({} if weights is None else {"weighted": True})
     weighted = weights is None and model.data.weights is not None
     if reconstructing is None:
         latent_space = look_around(model, None, alike)
         found = latent_space, kinetics, model.diagnostics
         verdict = conclude_coordinate(n_frames, *found, thresholds, weighted=weighted)
-        return _of_coordinate(model, latent_space, verdict, common, seed)
+        return _of_coordinate(model, latent_space, verdict, common | {"how": how}, seed)
     if generated is None:
         sets |= _generated(model, n_generated or _affordable(model), prior, noise, seed)
     sets = {"held-out": alike} | sets
-    reconstruction = reconstructing.result(_evenly(thinned.frames, _affordable(model)))
+    reconstruction = reconstructing.result(everything[evenly(len(everything), most=_affordable(model))])
     structures = judge(model, sets)
     # As many of either: distances of small samples are larger.
     n_even = min(len(sets["generated"]), len(model.data.frames))
-    ours = _evenly(sets["generated"], n_even)
+    ours = sets["generated"][evenly(len(sets["generated"]), most=n_even)]
     others = model.data.frames[evenly(len(model.data.frames), model.data.weights, n_even)]
     ensemble = compare(model, Samples(ours, kept, runs, others, of_kept), int(seed))
     latent_space = look_around(model, sets["generated"], sets["held-out"])
     parts = reconstruction, ensemble, structures, latent_space, kinetics, model.diagnostics
     trained = {"lagtime": model.settings.get("lagtime", 0), "weighted": weighted}
     verdict = conclude(*parts, thresholds, given=generated is not None, **trained)
-    how: dict[str, Any] = {"seed": int(seed), "generated": "given"}
-    if generated is None:
-        how |= {"generated": "by the model", "prior": prior, "noise": noise}
-    if weights is not None:
-        how["weighted"] = True
+    how |= (
+        {"generated": "by the model", "prior": prior, "noise": noise} if generated is None else {"generated": "given"}
+    )
     return Evaluation(
         reconstruction=reconstruction,
         ensemble=ensemble,
@@ -317,7 +317,6 @@ def _of_coordinate(
         undersampled=_thin(model, latent_space, seed, n_frames=0),
         verdict=verdict,
         worst=to_trajectory(model.system, np.zeros((0, model.system.n_atoms, model.system.dim), np.float32)),
-        how={"seed": int(seed)},
         **common,
     )
 
@@ -329,10 +328,6 @@ def _thin(model: Model, latent_space: LatentSpace, seed: Whole, **options: Any) 
 def _affordable(model: Model) -> int:
     size = 4 * model.system.n_atoms * model.system.dim
     return int(np.clip(_MADE_BYTES // size, _FEWEST_MADE, _MADE))
-
-
-def _evenly(frames: np.ndarray, n: int) -> np.ndarray:
-    return frames[np.unique(np.linspace(0, len(frames) - 1, n).astype(int))]
 
 
 def _generated(model: Model, n: Whole, prior: str, noise: bool, seed: Whole) -> dict[str, np.ndarray]:

@@ -96,7 +96,7 @@ def look_around(model: Model, generated: Coordinates | None, held_out: Coordinat
     """
     assert model.data is not None
     training = model.data.frames
-    held_out = _evenly(held_out, _MOST)
+    held_out = held_out[evenly(len(held_out), most=_MOST)]
     shown = evenly(len(training), model.data.weights, _MOST)
     of_held_out_z, of_training_z = encode_posed(model, held_out), encode_posed(model, training[shown])
     if isinstance(model.alignment, Unaligned) and not model.representation.keeps_pose:
@@ -105,7 +105,7 @@ def look_around(model: Model, generated: Coordinates | None, held_out: Coordinat
         training, held_out = (np.array(frames, np.float32) for frames in (training, held_out))
         for frames in (training, held_out):
             pose(common, frames)
-    some = np.unique(np.linspace(0, len(training) - 1, _MOST).astype(int))
+    some = evenly(len(training), most=_MOST)
     window = int(_NEAR_IN_TIME * len(training))
     of_held_out = nearest(held_out, training)
     of_training = nearest(training[some], training, leave_out=(some, window))
@@ -129,16 +129,16 @@ def _about_generated(model: Model, generated: Coordinates | None, held_out: Coor
         nothing = dict.fromkeys(("copied", "mirrored", "coverage"), float("nan"))
         return {"nearest_generated": np.zeros(0)} | nothing
     assert model.data is not None
-    training, generated = model.data.frames, _evenly(generated, _MOST)
+    training, generated = model.data.frames, generated[evenly(len(generated), most=_MOST)]
     found = nearest(generated, training)
     # As many of either: with more structures around, the nearest one is nearer.
     n_even = min(len(generated), len(training))
-    radius = float(np.quantile(nearest(held_out, _evenly(training, n_even)), _COVERED))
+    radius = float(np.quantile(nearest(held_out, training[evenly(len(training), most=n_even)]), _COVERED))
     return {
         "nearest_generated": found,
         "copied": float(np.mean(found < near)),
         "mirrored": float(np.mean(nearest(_mirrored(model, generated), training) < _NEARER * found)),
-        "coverage": float(np.mean(nearest(held_out, _evenly(generated, n_even)) <= radius)),
+        "coverage": float(np.mean(nearest(held_out, generated[evenly(len(generated), most=n_even)]) <= radius)),
     }
 
 
@@ -156,10 +156,6 @@ def _mirrored(model: Model, frames: Coordinates) -> Coordinates:
     images[..., 0] *= -1
     pose(model.alignment, images)
     return images
-
-
-def _evenly(frames: Coordinates, most: int) -> Coordinates:
-    return frames[np.unique(np.linspace(0, len(frames) - 1, min(len(frames), most)).astype(int))]
 
 
 def nearest(

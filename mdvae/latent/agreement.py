@@ -12,12 +12,14 @@ from mdvae.model import Model
 
 Evaluate = Callable[[np.ndarray], tuple[Any, Any]]
 # As many frames as a check looks at, evenly spaced over those that the model keeps.
-N_FRAMES = 8
+_N_FRAMES = 8
 # How far they are moved, in units of the largest coordinate.
 _FAR = 3.0
 
 
-def moved_frames(model: Model, n_frames: int = N_FRAMES, *, seed: int = 0) -> Float[np.ndarray, "n_frames n_atoms dim"]:
+def moved_frames(
+    model: Model, n_frames: int = _N_FRAMES, *, seed: int = 0
+) -> Float[np.ndarray, "n_frames n_atoms dim"]:
     """Training frames as an engine would meet them: turned at random, and somewhere else.
 
     Parameters

@@ -136,6 +136,11 @@ def _activation(name: str) -> Callable:
 def _forward(network: MLPEncoder | MLPDecoder, x: Float[Array, " n"]) -> Float[Array, " m"]:
     *hidden, last = network.layers
     for layer in hidden:
-        y = network.activation(layer(x))
+        y = network.activation(_applied(layer, x))
         x = x + y if network.residual and layer is not hidden[0] and layer.in_features == layer.out_features else y
-    return last(x)
+    return _applied(last, x)
+
+
+def _applied(layer: eqx.nn.Linear, x: Float[Array, " n"]) -> Float[Array, " m"]:
+    """Weight times x plus bias, with x first: under vmap, then, examples are the rows of every product."""
+    return x @ layer.weight.T + layer.bias

@@ -8,7 +8,9 @@ only centers. The same weights center and turn, which makes the pose the weighte
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 
 import equinox as eqx
 import jax
@@ -16,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdvae._chunks import in_chunks
+from mdvae._chunks import ahead, in_chunks
 from mdvae._memory import forget, picked, rows_together
 from mdvae._types import Frame, Scalar, Weights
 from mdvae.geometry import (
@@ -176,11 +178,59 @@ def pose(alignment: AbstractAlignment, coordinates: Coordinates) -> float:
     float
         Smallest spectral gap over the frames: near 0, some frame's orientation is not defined. 1 for no frames.
     """
-    smallest = 1.0
+    posing = _numba_posing() if _is_for_one_pass(alignment, coordinates) else None
+    gaps = (
+        _gaps_by_chunks(alignment, coordinates) if posing is None else _gaps_in_one_pass(posing, alignment, coordinates)
+    )
+    return min(gaps, default=1.0)
+
+
+def _gaps_by_chunks(alignment: AbstractAlignment, coordinates: Coordinates) -> Iterator[float]:
+    """Smallest gaps of parts of the frames, each of which is posed by then."""
     for rows, (posed, gaps) in in_chunks(alignment.pose, coordinates):
         coordinates[rows] = posed
-        smallest = min(smallest, float(gaps.min()))
-    return smallest
+        # Of frames that hold what is not a number there is none.
+        yield float(np.fmin.reduce(gaps, initial=1.0))
+
+
+def _gaps_in_one_pass(posing: ModuleType, alignment: AbstractAlignment, coordinates: Coordinates) -> Iterator[float]:
+    """The same, by compiled code that reads every number twice while it is in cache, and writes it once."""
+    reference = getattr(alignment, "reference", np.zeros(coordinates.shape[1:], np.float32))
+    pose_part = posing.poser(alignment_name(alignment), np.asarray(alignment.weights), np.asarray(reference))
+    size = max(1, _BLOCK // coordinates[0].size)
+    parts = (coordinates[first : first + size] for first in range(0, len(coordinates), size))
+    for gap in ahead(pose_part, parts):
+        yield gap
+        forget(coordinates)
+
+
+def _is_for_one_pass(alignment: AbstractAlignment, coordinates: Coordinates) -> bool:
+    """Whether the compiled pass, which checks nothing, can do it: the usual arrays, and an alignment of these atoms."""
+    shapes = {"weights": coordinates.shape[1:2], "reference": coordinates.shape[1:]}
+    return (
+        type(alignment) in ALIGNMENTS.values()
+        and all(
+            np.shape(value) == shapes[name] and value.dtype == np.float32 for name, value in vars(alignment).items()
+        )
+        and coordinates.dtype == np.float32
+        and coordinates.flags.carray
+        and coordinates.size > 0
+        and coordinates.shape[2] in (2, 3)
+    )
+
+
+@functools.cache
+def _numba_posing() -> ModuleType | None:
+    """The compiled pass; None without Numba, with one that does not go with this NumPy, or without a folder to keep it.
+
+    It serves a few frames as well as many: what compiles once on a machine is no slower to fetch than JAX is to compile
+    for every number of atoms, and a frame's pose does not depend on how many come with it.
+    """
+    try:
+        from mdvae import _posing
+    except (ImportError, RuntimeError):
+        return None
+    return _posing
 
 
 @dataclasses.dataclass(frozen=True)

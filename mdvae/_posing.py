@@ -32,6 +32,8 @@ _MANTISSA = np.finfo(np.float64).nmant
 _THIRD = tuple(Chebyshev.interpolate(lambda s: np.cos(2 / 3 * np.arccos(s)), 11, [0, 1]).convert(kind=Polynomial).coef)
 
 _inner = numba.njit(nogil=True, error_model="numpy")
+# What is called from outside is kept beside this file, with all that it calls, or in the user's folder for caches.
+_kept = numba.njit(nogil=True, error_model="numpy", cache=True)
 
 
 # Sums may be done in any order, as by vectors; what is not a number stays that.
@@ -388,10 +390,11 @@ def _move_flat(x, cx, cy, r00, r01, r10, r11):
         x[2 * a + 1] = r10 * px + r11 * py
 
 
-@_inner
+@_kept
 @no_type_check
-def _pose_flat(kind, frames, weights, reference, weight, rx, ry, size):
-    """Pose frames in the plane; their smallest gap."""
+def _pose_flat(kind, frames, weights, reference, weight, of_reference, size):
+    """Pose frames in the plane, each of them a row of its numbers; their smallest gap."""
+    rx, ry = of_reference
     smallest = 1.0
     for f in range(len(frames)):
         sx, sy, cxx, cxy, cyx, cyy, mxx, mxy, myy = _sum_up_flat(frames[f], weights, reference)
@@ -432,10 +435,11 @@ def _turn(kind, sums, work, turns, gaps, size):
         _laid(sums, work, turns, gaps)
 
 
-@_inner
+@_kept
 @no_type_check
-def _pose_solid(kind, frames, weights, reference, weight, rx, ry, rz, size):
-    """Pose frames in space; their smallest gap."""
+def _pose_solid(kind, frames, weights, reference, weight, of_reference, size):
+    """Pose frames in space, each of them a row of its numbers; their smallest gap."""
+    rx, ry, rz = of_reference
     n = _LANES
     sums, work, turns, gaps = np.zeros(18 * n), np.zeros(11 * n), np.zeros(9 * n), np.ones(n)
     together = max(1, min(n, _CACHE // (4 * frames.shape[1])))
@@ -454,16 +458,6 @@ def _pose_solid(kind, frames, weights, reference, weight, rx, ry, rz, size):
             _move(frames[first + f], x, y, z, r00, r01, r02, r10, r11, r12, r20, r21, r22)
             smallest = gaps[f] if gaps[f] < smallest else smallest
     return smallest
-
-
-@numba.njit(nogil=True, error_model="numpy", cache=True)
-@no_type_check
-def _pose(kind, frames, weights, reference, weight, of_reference, size):
-    """Pose frames, each of them a row of its numbers; their smallest gap."""
-    if len(of_reference) == 2:
-        return _pose_flat(kind, frames, weights, reference, weight, of_reference[0], of_reference[1], size)
-    rx, ry, rz = of_reference[0], of_reference[1], of_reference[2]
-    return _pose_solid(kind, frames, weights, reference, weight, rx, ry, rz, size)
 
 
 def poser(
@@ -488,9 +482,10 @@ def poser(
     kind = {"none": _UNALIGNED, "superposition": _SUPERPOSITION, "principal": _PRINCIPAL}[name]
     of_atoms, planes = weights.astype(np.float64), reference.astype(np.float64).T
     size = float(of_atoms @ np.sum(planes**2, axis=0))
-    given = weights, np.ravel(reference.T), float(of_atoms.sum()), planes @ of_atoms, size
+    run = _pose_flat if len(planes) == 2 else _pose_solid
+    given = weights, np.ravel(reference.T), float(of_atoms.sum()), tuple(planes @ of_atoms), size
 
     def pose(frames: Float32[np.ndarray, "n_frames n_atoms dim"]) -> float:
-        return _pose(kind, np.asarray(frames).reshape(len(frames), reference.size), *given)
+        return run(kind, np.asarray(frames).reshape(len(frames), reference.size), *given)
 
     return pose

@@ -178,45 +178,39 @@ def pose(alignment: AbstractAlignment, coordinates: Coordinates) -> float:
     float
         Smallest spectral gap over the frames: near 0, some frame's orientation is not defined. 1 for no frames.
     """
-    posing = _numba_posing() if _is_for_one_pass(alignment, coordinates) else None
-    gaps = (
-        _gaps_by_chunks(alignment, coordinates) if posing is None else _gaps_in_one_pass(posing, alignment, coordinates)
-    )
-    return min(gaps, default=1.0)
-
-
-def _gaps_by_chunks(alignment: AbstractAlignment, coordinates: Coordinates) -> Iterator[float]:
-    """Smallest gaps of parts of the frames, each of which is posed by then."""
-    for rows, (posed, gaps) in in_chunks(alignment.pose, coordinates):
-        coordinates[rows] = posed
-        # Of frames that hold what is not a number there is none.
-        yield float(np.fmin.reduce(gaps, initial=1.0))
-
-
-def _gaps_in_one_pass(posing: ModuleType, alignment: AbstractAlignment, coordinates: Coordinates) -> Iterator[float]:
-    """The same, by compiled code that reads every number twice while it is in cache, and writes it once."""
-    reference = getattr(alignment, "reference", np.zeros(coordinates.shape[1:], np.float32))
-    pose_part = posing.poser(alignment_name(alignment), np.asarray(alignment.weights), np.asarray(reference))
-    size = max(1, _BLOCK // coordinates[0].size)
-    parts = (coordinates[first : first + size] for first in range(0, len(coordinates), size))
-    for gap in ahead(pose_part, parts):
-        yield gap
+    is_usual = coordinates.dtype == np.float32 and coordinates.flags.carray
+    pose_part = _compiled_pose(alignment, coordinates.shape[1:]) if is_usual else None
+    smallest = 1.0
+    if pose_part is None:
+        for rows, (posed, gaps) in in_chunks(alignment.pose, coordinates):
+            coordinates[rows] = posed
+            # Of frames that hold what is not a number there is none.
+            smallest = min(smallest, float(np.fmin.reduce(gaps, initial=1.0)))
+        return smallest
+    for gap in ahead(pose_part, (coordinates[rows] for rows in _parts(coordinates))):
+        smallest = min(smallest, gap)
         forget(coordinates)
+    return smallest
 
 
-def _is_for_one_pass(alignment: AbstractAlignment, coordinates: Coordinates) -> bool:
-    """Whether the compiled pass, which checks nothing, can do it: the usual arrays, and an alignment of these atoms."""
-    shapes = {"weights": coordinates.shape[1:2], "reference": coordinates.shape[1:]}
-    return (
-        type(alignment) in ALIGNMENTS.values()
-        and all(
-            np.shape(value) == shapes[name] and value.dtype == np.float32 for name, value in vars(alignment).items()
-        )
-        and coordinates.dtype == np.float32
-        and coordinates.flags.carray
-        and coordinates.size > 0
-        and coordinates.shape[2] in (2, 3)
-    )
+def _compiled_pose(alignment: AbstractAlignment, shape: tuple[int, ...]) -> Callable[[Coordinates], float] | None:
+    """What poses frames of this shape in place; None where compiled code, which checks nothing, must not do it."""
+    given = vars(alignment)
+    shapes = {"weights": shape[:1], "reference": shape}
+    is_known = type(alignment) in ALIGNMENTS.values() and len(shape) == 2 and shape[0] > 0 and shape[1] in (2, 3)
+    if not is_known or any(np.shape(x) != shapes[name] or x.dtype != np.float32 for name, x in given.items()):
+        return None
+    posing = _numba_posing()
+    if posing is None:
+        return None
+    reference = np.asarray(given.get("reference", np.zeros(shape, np.float32)))
+    return posing.poser(alignment_name(alignment), np.asarray(alignment.weights), reference)
+
+
+def _parts(coordinates: Coordinates) -> list[slice]:
+    """Rows that one thread poses at a time."""
+    size = max(1, _BLOCK // max(1, coordinates[:1].size))
+    return [slice(first, first + size) for first in range(0, len(coordinates), size)]
 
 
 @functools.cache
@@ -343,14 +337,26 @@ def _iterated_mean(
     mean = np.asarray(start, np.float64)
     for _ in range(_ITERATIONS):
         alignment = kind(weights, jnp.asarray(mean, jnp.float32))
-        total = np.zeros_like(mean)
-        for _, posed in in_chunks(alignment, coordinates):
-            total += posed.sum(axis=0, dtype=np.float64)
-        update = total / len(coordinates)
+        update = _sum_of_posed(alignment, coordinates) / len(coordinates)
         moved, mean = np.linalg.norm(update - mean), update
         if moved <= _SETTLED * np.linalg.norm(mean):
             break
     return jnp.asarray(mean, jnp.float32)
+
+
+def _sum_of_posed(alignment: AbstractAlignment, coordinates: Coordinates) -> Float[np.ndarray, "n_atoms dim"]:
+    pose_part = _compiled_pose(alignment, coordinates.shape[1:])
+    if pose_part is None:
+        sums = (posed.sum(axis=0, dtype=np.float64) for _, posed in in_chunks(alignment, coordinates))
+    else:
+
+        def of_part(rows: slice) -> np.ndarray:
+            some = np.array(coordinates[rows], np.float32, order="C")
+            pose_part(some)
+            return some.sum(axis=0, dtype=np.float64)
+
+        sums = ahead(of_part, _parts(coordinates))
+    return sum(sums, np.zeros(coordinates.shape[1:]))
 
 
 # Compiled once, not anew with every trajectory.

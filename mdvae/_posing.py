@@ -410,7 +410,7 @@ def _pose_flat(kind, frames, weights, reference, weight, of_reference, size):
     return smallest
 
 
-@_inner
+@_kept
 @no_type_check
 def _turn(kind, sums, work, turns, gaps, size):
     """Rotations in space of all lanes, and their gaps, out of sums about centers."""

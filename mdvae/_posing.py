@@ -36,7 +36,8 @@ _inner = numba.njit(nogil=True, error_model="numpy")
 _kept = numba.njit(nogil=True, error_model="numpy", cache=True)
 
 
-# Sums may be done in any order, as by vectors; what is not a number stays that.
+# Sums may be done in any order, as by vectors; what is not a number stays that. A frame is one row of numbers here and
+# below: where the compiler sees the 3 it loads and stores whole vectors, and where it does not, number by number.
 @numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
 @no_type_check
 def _sum_up(x, weights, reference, sums, lane):

@@ -8,7 +8,9 @@ only centers. The same weights center and turn, which makes the pose the weighte
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 
 import equinox as eqx
 import jax
@@ -16,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdvae._chunks import in_chunks
+from mdvae._chunks import ahead, in_chunks
 from mdvae._memory import forget, picked, rows_together
 from mdvae._types import Frame, Scalar, Weights
 from mdvae.geometry import (
@@ -176,11 +178,53 @@ def pose(alignment: AbstractAlignment, coordinates: Coordinates) -> float:
     float
         Smallest spectral gap over the frames: near 0, some frame's orientation is not defined. 1 for no frames.
     """
+    is_usual = coordinates.dtype == np.float32 and coordinates.flags.carray
+    pose_part = _compiled_pose(alignment, coordinates.shape[1:]) if is_usual else None
     smallest = 1.0
-    for rows, (posed, gaps) in in_chunks(alignment.pose, coordinates):
-        coordinates[rows] = posed
-        smallest = min(smallest, float(gaps.min()))
+    if pose_part is None:
+        for rows, (posed, gaps) in in_chunks(alignment.pose, coordinates):
+            coordinates[rows] = posed
+            # Of frames that hold what is not a number there is none.
+            smallest = min(smallest, float(np.fmin.reduce(gaps, initial=1.0)))
+        return smallest
+    for gap in ahead(pose_part, (coordinates[rows] for rows in _parts(coordinates))):
+        smallest = min(smallest, gap)
+        forget(coordinates)
     return smallest
+
+
+def _compiled_pose(alignment: AbstractAlignment, shape: tuple[int, ...]) -> Callable[[Coordinates], float] | None:
+    """What poses frames of this shape in place; None where compiled code, which checks nothing, must not do it."""
+    given = vars(alignment)
+    shapes = {"weights": shape[:1], "reference": shape}
+    is_known = type(alignment) in ALIGNMENTS.values() and len(shape) == 2 and shape[0] > 0 and shape[1] in (2, 3)
+    if not is_known or any(np.shape(x) != shapes[name] or x.dtype != np.float32 for name, x in given.items()):
+        return None
+    posing = _numba_posing()
+    if posing is None:
+        return None
+    reference = np.asarray(given.get("reference", np.zeros(shape, np.float32)))
+    return posing.poser(alignment_name(alignment), np.asarray(alignment.weights), reference)
+
+
+def _parts(coordinates: Coordinates) -> list[slice]:
+    """Rows that one thread poses at a time."""
+    size = max(1, _BLOCK // max(1, coordinates[:1].size))
+    return [slice(first, first + size) for first in range(0, len(coordinates), size)]
+
+
+@functools.cache
+def _numba_posing() -> ModuleType | None:
+    """The compiled pass; None without Numba, with one that does not go with this NumPy, or without a folder to keep it.
+
+    It serves a few frames as well as many: what compiles once on a machine is no slower to fetch than JAX is to compile
+    for every number of atoms, and a frame's pose does not depend on how many come with it.
+    """
+    try:
+        from mdvae import _posing
+    except (ImportError, RuntimeError):
+        return None
+    return _posing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,14 +337,26 @@ def _iterated_mean(
     mean = np.asarray(start, np.float64)
     for _ in range(_ITERATIONS):
         alignment = kind(weights, jnp.asarray(mean, jnp.float32))
-        total = np.zeros_like(mean)
-        for _, posed in in_chunks(alignment, coordinates):
-            total += posed.sum(axis=0, dtype=np.float64)
-        update = total / len(coordinates)
+        update = _sum_of_posed(alignment, coordinates) / len(coordinates)
         moved, mean = np.linalg.norm(update - mean), update
         if moved <= _SETTLED * np.linalg.norm(mean):
             break
     return jnp.asarray(mean, jnp.float32)
+
+
+def _sum_of_posed(alignment: AbstractAlignment, coordinates: Coordinates) -> Float[np.ndarray, "n_atoms dim"]:
+    pose_part = _compiled_pose(alignment, coordinates.shape[1:])
+    if pose_part is None:
+        sums = (posed.sum(axis=0, dtype=np.float64) for _, posed in in_chunks(alignment, coordinates))
+    else:
+
+        def of_part(rows: slice) -> np.ndarray:
+            some = np.array(coordinates[rows], np.float32, order="C")
+            pose_part(some)
+            return some.sum(axis=0, dtype=np.float64)
+
+        sums = ahead(of_part, _parts(coordinates))
+    return sum(sums, np.zeros(coordinates.shape[1:]))
 
 
 # Compiled once, not anew with every trajectory.

@@ -1,11 +1,13 @@
 """posing: frames in memory, float32, superposed in place on one reference, centered on the geometric center; and laid
-along their own principal axes, which none of the others does. In multiples of the time that it takes to copy the array
-once. mdtraj is `Trajectory.superpose`, MDAnalysis `AlignTraj(in_memory=True)`, on a hundredth of the frames (its time
-is in proportion to them). Largest difference: of atoms, from what NumPy's singular value decomposition gives in float64
-for a thousand of the frames.
+along their own principal axes, which none of the others does; both by the compiled pass of the extra `fast`, where that
+is installed, and `by JAX`, superposed without it. In multiples of the time that it takes to copy the array once, by one
+thread; the others take as many as they can. mdtraj is `Trajectory.superpose`, MDAnalysis `AlignTraj(in_memory=True)`,
+on a hundredth of the frames (its time is in proportion to them). Largest difference: of atoms, from what NumPy's
+singular value decomposition gives in float64 for a thousand of the frames.
 """
 
 import importlib.util
+import unittest.mock
 import warnings
 
 import jax.numpy as jnp
@@ -56,26 +58,32 @@ def of_mdanalysis(frames, reference):
     return align
 
 
+def posed_by_jax(alignment, frames):
+    """As where Numba is not installed."""
+    with unittest.mock.patch("mdvae.alignment._numba_posing", return_value=None):
+        pose(alignment, frames)
+
+
 def posing():
-    print(
-        f"{'':18}{'copy/ms':>10}{'mdvae':>10}{'principal':>10}{'mdtraj':>10}{'MDAnalysis':>11}   largest difference/nm"
-    )
+    names = f"{'mdvae':>10}{'principal':>10}{'by JAX':>10}{'mdtraj':>10}{'MDAnalysis':>11}"
+    print(f"{'':18}{'copy/ms':>10}{names}   largest difference/nm")
     for n_frames, n_atoms in SHAPES:
         frames, reference = tumbling(n_frames, n_atoms)
         expected = superposed_by_numpy(frames[:1000], reference)
         weights, few = jnp.ones(n_atoms), n_frames // 100
-        ours, others, principal, copied = (frames.copy() for _ in range(4))
+        ours, others, principal, by_jax, copied = (frames.copy() for _ in range(5))
         superposition, axes = (kind(weights, jnp.asarray(reference)) for kind in (Superposition, PrincipalAxes))
         theirs, result = of_mdtraj(others, reference)
         jobs = {
             "copy": lambda copied=copied, frames=frames: np.copyto(copied, frames),
             "mdvae": lambda one=superposition, ours=ours: pose(one, ours),
             "principal": lambda one=axes, ours=principal: pose(one, ours),
+            "by JAX": lambda one=superposition, ours=by_jax: posed_by_jax(one, ours),
             "mdtraj": theirs,
             "MDAnalysis": of_mdanalysis(frames[:few], reference),
         }
         seconds, _ = in_turns(jobs)
-        columns = [ratio(seconds, name, "copy") for name in ("mdvae", "principal", "mdtraj")]
+        columns = [ratio(seconds, name, "copy") for name in ("mdvae", "principal", "by JAX", "mdtraj")]
         columns.append(" " + ratio(seconds, "MDAnalysis", "copy", n_frames / few))
         # Posed over and over, as all of them are here, what was rounded adds up: once is what is compared.
         once = frames[:1000].copy()

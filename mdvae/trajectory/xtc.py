@@ -166,7 +166,7 @@ def _decode(
     if n_bytes < starts[stop] - starts[first]:
         raise ValueError(cut_off(path, first))
     begins, ends = starts[first:stop] - starts[first], starts[first + 1 : stop + 1] - starts[first]
-    with np.errstate(divide="ignore"):
+    with np.errstate(all="ignore"):
         if n_atoms <= _PLAIN:
             n_sound = _copy_plain(words, begins, n_atoms, slice(None) if atoms is None else atoms, chunk)
         else:

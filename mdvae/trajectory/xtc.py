@@ -5,6 +5,8 @@ there are along each axis. What the bits mean is in `_xtc_decoder`.
 """
 
 import functools
+import importlib.util
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +31,7 @@ _WORTH = 8 * 2**20
 # Numbers that one thread decodes at a time, and the most threads.
 _PART = 2**18
 _MOST_THREADS = 8
+_log = logging.getLogger("mdvae")
 
 
 class XtcChunk(NamedTuple):
@@ -46,10 +49,14 @@ def reads_fast(path: Path) -> bool:
 
 @functools.cache
 def decoder() -> ModuleType | None:
-    """The compiled functions; None without numba, or where it cannot keep what it compiles."""
+    """The compiled functions; None without numba, or where it fails."""
+    if importlib.util.find_spec("numba") is None:
+        return None
     try:
         from mdvae.trajectory import _xtc_decoder
-    except (ImportError, RuntimeError):
+    except Exception as error:
+        # It may be too old for this NumPy, or find no folder to keep what it compiles in.
+        _log.warning("numba cannot be used, so that XTC files are read by mdtraj, which is slower: %s", error)
         return None
     return _xtc_decoder
 

@@ -1,9 +1,11 @@
+import importlib.util
 import struct
 import sys
 import threading
 from itertools import pairwise
 
 import mdtraj as md
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -116,7 +118,7 @@ def test_as_mdtraj_reads_anything(n_atoms, scale, step, at, seed, tmp_path_facto
 
 
 def test_axis_of_32_bits(rng, tmp_path):
-    """There mdtraj's reader finds the lowest number everywhere, and its writer spoils what is 2**31 above the lowest."""
+    """There mdtraj's reader finds the lowest number everywhere, and its writer spoils what is 2**31 above it."""
     xyz = walk(rng, 400)
     xyz[:, :, 1] += np.linspace(-1.2e6, 1.2e6, 400)
     found = decoded(written(tmp_path / "run.xtc", xyz))[0]
@@ -344,19 +346,32 @@ def test_small_files_do_not_wait_for_numba(rng, tmp_path, monkeypatch):
     assert sum(len(raw.positions) for raw in raw_frames(path, None, 4)) == 6
 
 
-def test_without_numba(own, rng, tmp_path, monkeypatch):
-    path = written(tmp_path / "run.xtc", walk(rng, 20))
-    monkeypatch.setitem(sys.modules, "numba", None)
+@pytest.fixture
+def forgotten(monkeypatch):
+    """The decoder is imported anew."""
     monkeypatch.delitem(sys.modules, "mdvae.trajectory._xtc_decoder")
     monkeypatch.delattr("mdvae.trajectory._xtc_decoder")
     xtc.decoder.cache_clear()
-    try:
-        assert not xtc.reads_fast(path)
-        assert count_frames(path) == 6
-        found = np.concatenate([raw.positions for raw in raw_frames(path, None, 4)])
-    finally:
-        xtc.decoder.cache_clear()
+    yield
+    xtc.decoder.cache_clear()
+
+
+def test_without_numba(own, forgotten, rng, tmp_path, monkeypatch, caplog):
+    path = written(tmp_path / "run.xtc", walk(rng, 20))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not xtc.reads_fast(path)
+    assert count_frames(path) == 6
+    found = np.concatenate([raw.positions for raw in raw_frames(path, None, 4)])
     np.testing.assert_array_equal(found, by_mdtraj(path)[0])
+    assert not caplog.records
+
+
+def test_numba_that_fails(own, forgotten, rng, tmp_path, monkeypatch, caplog):
+    path = written(tmp_path / "run.xtc", walk(rng, 20))
+    monkeypatch.setattr(numba, "njit", lambda *_, **__: 1 / 0)
+    assert [count_frames(path) for _ in range(3)] == [6, 6, 6]
+    (said,) = caplog.messages
+    assert said == "numba cannot be used, so that XTC files are read by mdtraj, which is slower: division by zero"
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="MDVAE_DATA is not set")

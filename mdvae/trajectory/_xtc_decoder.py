@@ -17,6 +17,9 @@ _FEWEST, _MOST = 9, 72
 _OTHERWISE = {37: 5060, 57: 524287, 69: 8388607}
 # Numbers of so many bits are divided by a side as exactly by one product and a shift.
 _SHORT = 31
+# Of numbers of so many bits, and one half, the product with a reciprocal in float64 has the whole part of the quotient:
+# the error of two roundings is less than what the half keeps it from the next whole number.
+_MIDDLE = 50
 
 
 def _cube_root(number: int) -> int:
@@ -114,6 +117,16 @@ def _short_triple(words, place, n_bits, side, reciprocal, shift):
 
 @_inner
 @no_type_check
+def _middle_triple(words, place, n_bits, second, third, per_second, per_third):
+    """Three numbers from one of up to 50 bits; `per_` are reciprocals."""
+    number = _digits(words, place, n_bits)
+    rest = _U(np.int64((np.float64(np.int64(number)) + 0.5) * per_third))
+    first = _U(np.int64((np.float64(np.int64(rest)) + 0.5) * per_second))
+    return first, rest - first * second, number - rest * third
+
+
+@_inner
+@no_type_check
 def _length(number):
     """Bits of a number."""
     n_bits = _U(0)
@@ -153,6 +166,7 @@ def _unpack(words, place, end, n_wanted, lowest, sizes, short, unit, row):
     separate = max(sizes[0], sizes[1], sizes[2]) > _U(0xFFFFFF)
     x_bits, y_bits, z_bits = _length(sizes[0]), _length(sizes[1]), _length(sizes[2])
     n_bits = _length_of_product(sizes)
+    per_y, per_z = 1 / np.float64(np.int64(sizes[1])), 1 / np.float64(np.int64(sizes[2]))
     atom, n_short = _U(0), _U(0)
     while atom < n_wanted:
         if separate:
@@ -161,7 +175,10 @@ def _unpack(words, place, end, n_wanted, lowest, sizes, short, unit, row):
             c = _bits(words, place + x_bits + y_bits, z_bits)
             place += x_bits + y_bits + z_bits
         else:
-            a, b, c = _triple(words, place, n_bits, sizes[1], sizes[2])
+            if n_bits <= _U(_MIDDLE):
+                a, b, c = _middle_triple(words, place, n_bits, sizes[1], sizes[2], per_y, per_z)
+            else:
+                a, b, c = _triple(words, place, n_bits, sizes[1], sizes[2])
             place += n_bits
         x, y, z = lowest[0] + np.int64(a), lowest[1] + np.int64(b), lowest[2] + np.int64(c)
         change, step = _bits(words, place, _U(6)), 0

@@ -1,8 +1,8 @@
 import importlib.util
+import itertools
 import struct
 import sys
 import threading
-from itertools import pairwise
 
 import mdtraj as md
 import numba
@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdvae import read
-from mdvae.trajectory import xtc
-from mdvae.trajectory._xtc_decoder import RECIPROCALS, SIDES
+from mdvae.trajectory import _xtc_decoder, xtc
 from mdvae.trajectory.files import count_frames, raw_frames
 from mdvae.trajectory.xtc import frame_starts, xtc_frames
 
@@ -127,7 +126,7 @@ def test_axis_of_32_bits(rng, tmp_path):
 
 @pytest.mark.parametrize("n_bits", range(9, 73))
 def test_every_length_of_short_steps(n_bits, rng, tmp_path):
-    side = int(SIDES[n_bits])
+    side = int(_xtc_decoder.SIDES[n_bits])
     numbers = rng.integers(-2 * side, 2 * side, (3, 40, 1, 3)) + np.zeros((1, 1, 4, 1), int)
     # A third of the side along each axis: a step that fits into this cube, and in its sum into no smaller one.
     numbers[:, :, 1::2] += rng.choice([-1, 1], (3, 40, 2, 3)) * (side // 3)
@@ -146,14 +145,36 @@ def test_short_steps_that_are_longer_than_any(rng, tmp_path):
     np.testing.assert_allclose(decoded(path)[0], xyz, **ROUNDED)
 
 
-def test_reciprocals_divide_exactly(rng):
-    for n_bits in range(9, 32):
-        side, reciprocal, shift = int(SIDES[n_bits]), int(RECIPROCALS[n_bits]), n_bits + n_bits // 3 + 1
-        assert reciprocal * 2**n_bits < 2**64
-        edges = np.arange(0, 2**n_bits, max(side, 2**n_bits // 2000 // side * side)).tolist()
-        for number in (*edges, *(n + side - 1 for n in edges), 2**n_bits - 1):
-            if number < 2**n_bits:
-                assert number * reciprocal >> shift == number // side
+def in_words(number, n_bits):
+    """Bytes of a number from the lowest on, the last of them as short as it may be; in words, and zeros behind."""
+    n_whole, n_last = (n_bits - 1) // 8, (n_bits - 1) % 8 + 1
+    stream = f"{number >> 8 * n_whole:0{n_last}b}"
+    stream = "".join(f"{byte:08b}" for byte in number.to_bytes(10, "little")[:n_whole]) + stream
+    return np.frombuffer(int(stream.ljust(256, "0"), 2).to_bytes(32, "big"), np.uint64)
+
+
+def numbers_below(size, rng):
+    return sorted({0, 1 % size, size // 2, size - 1, *(int(rng.integers(size)) for _ in range(3))})
+
+
+@pytest.mark.parametrize("n_bits", range(9, 73))
+def test_three_numbers_from_one(n_bits, rng):
+    side = int(_xtc_decoder.SIDES[n_bits])
+    widths = 2 ** (rng.dirichlet([3, 3, 3], 4) * (n_bits - 1) + 0.3)
+    for sizes in ([side] * 3, *(np.clip(width, 2, 2**24 - 1).astype(int).tolist() for width in widths)):
+        by_float = np.divide(1, sizes[1:])
+        for a, b, c in itertools.product(*(numbers_below(size, rng) for size in sizes)):
+            number = (a * sizes[1] + b) * sizes[2] + c
+            assert number < 2**n_bits
+            given = in_words(number, n_bits), np.uint64(0), np.uint64(n_bits)
+            of_sizes = np.uint64(sizes[1]), np.uint64(sizes[2])
+            found = [_xtc_decoder._triple(*given, *of_sizes)]
+            if n_bits <= _xtc_decoder._MIDDLE:
+                found.append(_xtc_decoder._middle_triple(*given, *of_sizes, *by_float))
+            if n_bits <= _xtc_decoder._SHORT and sizes == [side] * 3:
+                reciprocal, shift = _xtc_decoder.RECIPROCALS[n_bits], np.uint64(n_bits + n_bits // 3 + 1)
+                found.append(_xtc_decoder._short_triple(*given, of_sizes[0], reciprocal, shift))
+            assert all(three == (a, b, c) for three in found)
 
 
 @pytest.mark.parametrize("precision", [1.0, 100.0, 123.456, 1e6])
@@ -171,7 +192,7 @@ def test_wide_frames(n_atoms, rng, tmp_path):
     path = written(tmp_path / "run.xtc", walk(rng, n_atoms))
     expected, starts, whole = decoded(path), frame_starts(path), path.read_bytes()
     wide = b""
-    for first, last in pairwise(starts):
+    for first, last in itertools.pairwise(starts):
         frame = patched(whole[first:last], MAGIC, 2023)
         wide += frame if n_atoms == 5 else frame[:PACKED] + bytes(4) + frame[PACKED:]
     other = tmp_path / "wide.xtc"

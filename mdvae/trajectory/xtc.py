@@ -26,8 +26,9 @@ _PLAIN = 9
 _PLAIN_HEADER, _HEADER = 14, 23
 # Bytes that are looked through for headers, and from which size of a frame on only headers are read.
 _BLOCK, _FAR = 2**20, 2**16
-# Bytes of a file that mdtraj reads in about the time that numba's import takes away from us.
-_WORTH = 8 * 2**20
+# Bytes of a file from which on numba is imported, which takes as long as mdtraj does for some three times as many: there
+# may be several files.
+_WORTH = 16 * 2**20
 # Numbers that one thread decodes at a time, and the most threads.
 _PART = 2**18
 _MOST_THREADS = 8
@@ -128,26 +129,27 @@ def xtc_frames(
     if atoms is not None and len(atoms) and not 0 <= atoms.min() <= atoms.max() < n_atoms:
         raise ValueError(f"{path} has {n_atoms} atoms a frame, and atoms {atoms.min()} to {atoms.max()} are wanted")
     together = max(1, _PART // (3 * n_atoms))
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS))
 
-        def begun(first: int) -> tuple[XtcChunk, list[Future]]:
-            n = min(size, n_frames - first)
-            n_kept = n_atoms if atoms is None else len(atoms)
-            chunk = XtcChunk(np.empty((n, n_kept, 3), np.float32), np.empty((n, 3, 3)), np.empty(n))
-            parts = [slice(i, min(i + together, n)) for i in range(0, n, together)]
-            return chunk, [
-                pool.submit(
-                    _decode, path, starts, n_atoms, atoms, first + part.start, XtcChunk(*(x[part] for x in chunk))
-                )
-                for part in parts
-            ]
+    def begun(first: int) -> tuple[XtcChunk, list[Future]]:
+        n, n_kept = min(size, n_frames - first), n_atoms if atoms is None else len(atoms)
+        chunk = XtcChunk(np.empty((n, n_kept, 3), np.float32), np.empty((n, 3, 3)), np.empty(n))
+        parts = [slice(i, min(i + together, n)) for i in range(0, n, together)]
+        of_parts = [XtcChunk(*(array[part] for array in chunk)) for part in parts]
+        return chunk, [
+            pool.submit(_decode, path, starts, n_atoms, atoms, first + part.start, of_part)
+            for part, of_part in zip(parts, of_parts, strict=True)
+        ]
 
+    try:
         following = begun(0)
         for first in range(size, n_frames + size, size):
             (chunk, jobs), following = following, begun(min(first, n_frames))
             for job in jobs:
                 job.result()
             yield chunk
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _count_atoms(path: Path, starts: Int[np.ndarray, " n_frames_and_one"]) -> int:

@@ -1,6 +1,7 @@
 """The loops of XTC files that must be compiled: from frame to frame, and from packed bits to positions.
 
-The only module that imports numba, which is optional. Numba checks no index: each function says how it is kept inside.
+The only module that imports numba, which is optional. Numba checks no index: `hop` and `_unpack` do so before they read
+and write. The format is that of GROMACS (doi:10.1016/j.softx.2015.06.001).
 
 A file is looked at as 64-bit words whose first byte is the file's first. Every number is read by its place alone,
 counted in bits from the first word on, so that the processor is at several atoms at once.
@@ -159,8 +160,8 @@ def _put(row, atom, x, y, z, unit):
 def _unpack(words, place, end, n_wanted, lowest, sizes, short, unit, row):
     """Positions of the first atoms of a frame, and some after them; False if its bits cannot be right.
 
-    `row` has room for all atoms of the frame, and nothing is written behind it. Before anything is taken from the words
-    that follows a number, that number is seen to end before `end`.
+    `row` has room for all atoms of the frame, and nothing is written behind it. Whatever was read is seen to end before
+    `end` before more is read: no number is longer than the spare words behind.
     """
     n_atoms = _U(len(row) // 3)
     separate = max(sizes[0], sizes[1], sizes[2]) > _U(0xFFFFFF)

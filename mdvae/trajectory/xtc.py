@@ -26,8 +26,8 @@ _PLAIN = 9
 _PLAIN_HEADER, _HEADER = 14, 23
 # Bytes that are looked through for headers, and from which size of a frame on only headers are read.
 _BLOCK, _FAR = 2**20, 2**16
-# Bytes of a file from which on numba is imported, which takes as long as mdtraj does for some three times as many: there
-# may be several files.
+# Bytes of a file from which on numba is imported. That takes as long as mdtraj takes for some three times as many, but
+# there may be several files.
 _WORTH = 16 * 2**20
 # Numbers that one thread decodes at a time, and the most threads.
 _PART = 2**18
@@ -85,7 +85,7 @@ def _frame_starts(path: Path, end: int, _changed: int) -> Int[np.ndarray, " n_fr
         while place < end:
             file.seek(place)
             n_bytes = file.readinto(data[: 4 * _HEADER + 4 if place > _FAR * n_frames else _BLOCK].data)
-            # Behind the end of the file stand zeros: a header that is cut off there says too little, not too much.
+            # Behind the end of the file stand zeros: a header that is cut off there ends behind it as well.
             data[n_bytes : n_bytes + 8 * compiled.SPARE_WORDS] = 0
             at_end = place + n_bytes >= end
             last = n_bytes - 1 if at_end else n_bytes - 4 * _HEADER - 4

@@ -18,8 +18,9 @@ from mdtraj.formats.registry import FormatRegistry
 from mdtraj.utils import in_units_of, lengths_and_angles_to_box_vectors
 
 from mdvae.trajectory.dcd import dcd_frames, layout_of
-from mdvae.trajectory.text import TEXT_READERS, TextFrame, cut_off, pdb_frames, whole_frames
+from mdvae.trajectory.text import TEXT_READERS, TextFrame, cut_off, pdb_frames, unreadable, whole_frames
 from mdvae.trajectory.topologies import TOPOLOGY_FORMATS, check_file, extension, quiet, read_topology
+from mdvae.trajectory.xtc import frame_starts, reads_fast, xtc_frames
 
 BINARY_FORMATS = (".xtc", ".trr", ".dcd", ".nc", ".netcdf", ".ncdf", ".h5", ".hdf5")
 FORMATS = (*BINARY_FORMATS, *TEXT_READERS)
@@ -144,6 +145,9 @@ def count_frames(path: Path) -> int | None:
         return None
     if ending == ".dcd" and (layout := layout_of(path)) is not None:
         return layout.n_frames
+    if ending == ".xtc" and reads_fast(path):
+        with _said(path, ending):
+            return len(frame_starts(path)) - 1
     with _said(path, ending), quiet(), _opened(path) as handle:
         if ending in (".xtc", ".trr"):
             return _check_gromacs(path, handle, _xtc_size if ending == ".xtc" else _trr_size)
@@ -167,6 +171,11 @@ def _binary_frames(path: Path, ending: str, atoms: np.ndarray | None, size: int,
         with _said(path, ending):
             for positions, lengths, angles in dcd_frames(path, layout, atoms, size):
                 yield Raw(positions, _cells(lengths, angles), None)
+        return
+    if ending == ".xtc" and reads_fast(path):
+        with _said(path, ending):
+            for found in xtc_frames(path, frame_starts(path)[: total + 1], atoms, size):
+                yield Raw(found.positions, found.cells if found.cells.any() else None, found.time)
         return
     with _said(path, ending), _opened(path) as handle:
         for first in range(0, total, size):
@@ -270,10 +279,7 @@ def _said(path: Path, ending: str, n_whole: int | None = None) -> Iterator[None]
     except Exception as error:
         if type(error) is ValueError and str(path) in str(error):
             raise
-        where = f" from frame {n_whole} on" if n_whole else ""
-        raise ValueError(
-            f"{path} cannot be read{where} as a file of type {ending}: it is damaged, cut off, or of another format"
-        ) from error
+        raise ValueError(unreadable(path, ending, n_whole)) from error
 
 
 @contextmanager

@@ -171,6 +171,12 @@ def whole_frames(path: Path, frames: Iterator[TextFrame]) -> Iterator[TextFrame]
         yield frame
 
 
+def unreadable(path: Path, ending: str, n_whole: int | None = None) -> str:
+    """Say that a file is not what its extension says, from some frame on."""
+    where = f" from frame {n_whole} on" if n_whole else ""
+    return f"{path} cannot be read{where} as a file of type {ending}: it is damaged, cut off, or of another format"
+
+
 def cut_off(path: Path, n_whole: int) -> str:
     """Say that a file ends in the middle of a frame."""
     return (

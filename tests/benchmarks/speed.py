@@ -1,6 +1,6 @@
 """How fast, beside others who do the same: timed in turns in one run, medians, as ratios.
 
-    python tests/benchmarks/speed.py posing reading training encoding ensemble starting larger growth
+    python tests/benchmarks/speed.py posing decoding reading training encoding ensemble starting larger growth
 
 Each section is a module here, whose first lines say what it measures. Peers are in `peers.txt`; one that is not
 installed leaves a dash.
@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 
 sys.path.insert(0, str(Path(__file__).parent))
-SECTIONS = ("posing", "reading", "training", "encoding", "ensemble", "starting", "larger", "growth")
+SECTIONS = ("posing", "decoding", "reading", "training", "encoding", "ensemble", "starting", "larger", "growth")
 
 
 def main():

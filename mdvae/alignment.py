@@ -13,21 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from mdvae._chunks import ahead, in_chunks
-from mdvae._memory import forget, picked, rows_together
+from mdvae._memory import forget, picked
 from mdvae._types import Frame, Scalar, Weights
 from mdvae.geometry import (
     center,
     principal,
-    principal_axes,
     rotate,
     superpose,
-    superposition_rotation,
 )
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
@@ -155,14 +152,24 @@ def fit_alignment(name: str, coordinates: Coordinates, weights: Float[np.ndarray
     if name not in ("superposition", "principal"):
         raise ValueError(f"alignment={name!r} is not known; expected 'superposition', 'principal' or 'none'")
     _check_extent(coordinates, weights)
-    start = center(jnp.asarray(coordinates[0]), of_atoms)
+    start = _posed(Unaligned(of_atoms), coordinates[0])
     coordinates = picked(coordinates, slice(None, None, max(1, len(coordinates) // _OF_MEAN)))
     if name == "principal":
-        first = rotate(start, _AXES(start, of_atoms, jnp.zeros_like(start)))
+        first = _laid(start, of_atoms)
         return PrincipalAxes(of_atoms, _iterated_mean(PrincipalAxes, of_atoms, first, coordinates))
-    mean = _iterated_mean(Superposition, of_atoms, start, coordinates)
-    laid = mean @ _AXES(mean, of_atoms, jnp.zeros_like(mean)).T
-    return Superposition(of_atoms, laid)
+    return Superposition(of_atoms, _laid(_iterated_mean(Superposition, of_atoms, start, coordinates), of_atoms))
+
+
+def _laid(frame: Frame, weights: Weights) -> Frame:
+    """The frame along its own principal axes, whose signs may be any."""
+    return _posed(PrincipalAxes(weights, jnp.asarray(np.zeros(frame.shape, np.float32))), frame)
+
+
+def _posed(alignment: AbstractAlignment, frame: Frame | Float[np.ndarray, "n_atoms dim"]) -> Frame:
+    """One frame, by what poses many: JAX would compile a program for it."""
+    one = np.array(frame, np.float32)[None]
+    pose(alignment, one)
+    return jnp.asarray(one[0])
 
 
 def pose(alignment: AbstractAlignment, coordinates: Coordinates) -> float:
@@ -288,14 +295,14 @@ def _jumps(
     first = 0
     for length in lengths:
         frames = coordinates[first : first + length]
-        # A step is no shorter for being compared with a smaller one: only the long ones need the rotation.
+        # A step is no shorter for being compared with a smaller one: only the long ones need more.
         suspects = _suspects(alignment.weights, frames) if length > 1 else np.zeros(0, np.int64)
-        size = rows_together(frames)
+        size = max(1, _BLOCK // max(1, frames[:1].size))
         for some in (suspects[i : i + size] for i in range(0, len(suspects), size)):
             pairs = picked(frames, some), picked(frames, some + 1)
-            for rows, (posed, intrinsic, radius) in in_chunks(_Step(alignment.weights), *pairs):
-                jumped = posed - intrinsic > _JUMP * radius
-                yield first + some[rows][jumped], posed[jumped]
+            posed, intrinsic, radius = _steps(alignment.weights, *pairs)
+            jumped = posed - intrinsic > _JUMP * radius
+            yield first + some[jumped], posed[jumped]
         first += length
 
 
@@ -359,18 +366,38 @@ def _sum_of_posed(alignment: AbstractAlignment, coordinates: Coordinates) -> Flo
     return sum(sums, np.zeros(coordinates.shape[1:]))
 
 
-# Compiled once, not anew with every trajectory.
-_AXES = jax.jit(principal_axes)
+def _steps(
+    weights: Weights, before: Coordinates, after: Coordinates
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Posed steps, smallest steps under any rotation, and sizes: weighted root mean squares of posed frames.
+
+    The smallest step needs no rotation, only how much the frames overlap after the best one.
+    """
+    shares = np.asarray(weights, np.float64) / float(np.sum(weights))
+    before, after = before.astype(np.float64), after.astype(np.float64)
+    posed, size, other = (np.sum(x**2, axis=2) @ shares for x in (after - before, before, after))
+    best = size + other - 2 * _overlap((shares[:, None] * before).transpose(0, 2, 1) @ after)
+    return np.sqrt(posed), np.sqrt(np.maximum(best, 0)), np.sqrt(size)
 
 
-class _Step(eqx.Module):
-    """Posed step, smallest step under any rotation, and size of a pair: weighted root mean squares."""
+def _overlap(covariance: Float[np.ndarray, "n dim dim"]) -> Float[np.ndarray, " n"]:
+    """Largest trace that a proper rotation can give: the sum of singular values, the last with the determinant's sign.
 
-    weights: Weights
+    In space the singular values are the roots of eigenvalues in closed form (doi:10.1145/355578.366316).
+    """
+    if covariance.shape[1] == 2:
+        (xx, xy), (yx, yy) = covariance.transpose(1, 2, 0)
+        return np.hypot(xx + yy, xy - yx)
+    squared = covariance.transpose(0, 2, 1) @ covariance
+    mean = np.trace(squared, axis1=1, axis2=2) / 3
+    shifted = squared - mean[:, None, None] * np.eye(3)
+    spread = np.sqrt(np.sum(shifted**2, axis=(1, 2)) / 6)
+    scaled = shifted / np.where(spread > 0, spread, 1.0)[:, None, None]
+    third = np.arccos(np.clip(_determinants(scaled) / 2, -1, 1)) / 3
+    first, last = (mean + 2 * spread * np.cos(third + turn) for turn in (0.0, 2 * np.pi / 3))
+    values = np.sqrt(np.maximum([first, 3 * mean - first - last, last], 0))
+    return values[0] + values[1] + np.copysign(values[2], _determinants(covariance))
 
-    def __call__(self, before: Frame, after: Frame) -> tuple[Scalar, Scalar, Scalar]:
-        best = rotate(after, superposition_rotation(after, before, self.weights))
-        return self._size(after - before), self._size(best - before), self._size(before)
 
-    def _size(self, frame: Frame) -> Scalar:
-        return jnp.sqrt(jnp.einsum("a,ad->", self.weights, frame**2) / jnp.sum(self.weights))
+def _determinants(matrices: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, " n"]:
+    return np.einsum("ni,ni->n", matrices[:, 0], np.cross(matrices[:, 1], matrices[:, 2]))

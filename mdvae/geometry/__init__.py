@@ -3,7 +3,7 @@
 from mdvae.geometry.centering import center, center_of_mass
 from mdvae.geometry.eigen import dominant_eigenvector, largest_eigenvalue, symmetric_eigen
 from mdvae.geometry.internal import angles, atoms_from_dihedrals, atoms_from_turns, dihedrals, distances, turns
-from mdvae.geometry.principal import gyration_tensor, principal, principal_axes
+from mdvae.geometry.principal import gyration_tensor, principal
 from mdvae.geometry.rotation import rotate
 from mdvae.geometry.safe import safe_arctan2, safe_norm
 from mdvae.geometry.superposition import superpose, superposition_rotation
@@ -20,7 +20,6 @@ __all__ = [
     "gyration_tensor",
     "largest_eigenvalue",
     "principal",
-    "principal_axes",
     "rotate",
     "safe_arctan2",
     "safe_norm",

@@ -28,8 +28,8 @@ def gyration_tensor(frame: Frame, weights: Weights) -> Float[Array, "dim dim"]:
     return jnp.stack([jnp.stack([upper[min(i, j), max(i, j)] for j in range(n)]) for i in range(n)]) / jnp.sum(weights)
 
 
-def principal_axes(frame: Frame, weights: Weights, reference: Frame) -> Float[Array, "dim dim"]:
-    """Proper rotation that lays a centered frame along its own principal axes.
+def principal(frame: Frame, weights: Weights, reference: Frame) -> tuple[Float[Array, "dim dim"], Scalar]:
+    """Proper rotation that lays a centered frame along its own principal axes, and how well it is defined.
 
     Axes are only defined up to their signs. Of the proper choices (two in the plane, four in space)
     the one is taken that brings the frame nearest to ``reference``.
@@ -45,22 +45,6 @@ def principal_axes(frame: Frame, weights: Weights, reference: Frame) -> Float[Ar
     -------
     rotation : (dim, dim), determinant +1
         ``frame @ rotation.T`` has its largest moment along x, the smallest along the last axis.
-    """
-    return principal(frame, weights, reference)[0]
-
-
-def principal(frame: Frame, weights: Weights, reference: Frame) -> tuple[Float[Array, "dim dim"], Scalar]:
-    """The same rotation, and how well it is defined.
-
-    Parameters
-    ----------
-    frame : (n_atoms, dim), nm, centered
-    weights : (n_atoms,)
-    reference : (n_atoms, dim), nm
-
-    Returns
-    -------
-    rotation : (dim, dim), determinant +1
     gap : scalar
         Smallest difference between two principal moments, as a share of their sum. Near zero the axes are not defined:
         the smallest motion may turn the frame by a right angle.

@@ -143,4 +143,5 @@ def _forward(network: MLPEncoder | MLPDecoder, x: Float[Array, " n"]) -> Float[A
 
 def _applied(layer: eqx.nn.Linear, x: Float[Array, " n"]) -> Float[Array, " m"]:
     """Weight times x plus bias, with x first: under vmap, then, examples are the rows of every product."""
-    return x @ layer.weight.T + layer.bias
+    y = x @ layer.weight.T
+    return y if layer.bias is None else y + layer.bias

@@ -44,7 +44,6 @@ def in_chunks(function: Callable, *arrays: np.ndarray) -> Iterator[tuple[slice, 
     result
         What the function returns, as NumPy arrays with a leading axis for the rows.
     """
-    _let_freed_memory_stay()
     n_rows = len(arrays[0])
     size = int(np.clip(_CHUNK // max(1, arrays[0][:1].size), 16, 8192))
 
@@ -70,6 +69,7 @@ def ahead(job: Callable[[Item], Result], items: Iterable[Item], n_threads: int |
     n_threads : int, optional
         As many as the machine has cores, up to 8, if left out.
     """
+    _let_freed_memory_stay()
     items = iter(items)
     # The first alone: threads would each compile.
     for item in items:

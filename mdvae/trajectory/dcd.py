@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from mdvae._chunks import ahead
 from mdvae.trajectory.text import cut_off
 
 _NM = 0.1
@@ -100,7 +101,7 @@ def warn_of_promises(path: Path) -> None:
 def dcd_frames(
     path: Path, layout: Layout, atoms: Int[np.ndarray, " n_selected"] | None, size: int
 ) -> Iterator[tuple[Float[np.ndarray, "n_frames n_selected 3"], np.ndarray | None, np.ndarray | None]]:
-    """Frames of a file, some at a time.
+    """Frames of a file, some at a time; threads are at the next ones meanwhile.
 
     Parameters
     ----------
@@ -126,24 +127,25 @@ def dcd_frames(
     names = layout.frame.names or ()
     records = [name for name in names if f"before {name}" in names]
     chosen = slice(None) if atoms is None else atoms
-    buffer = np.empty(min(size, layout.n_frames), layout.frame)
-    with path.open("rb") as file:
-        file.seek(layout.start)
-        for first in range(0, layout.n_frames, size):
-            frames = buffer[: min(size, layout.n_frames - first)]
+
+    def one(first: int) -> tuple[Float[np.ndarray, "n_frames n_selected 3"], np.ndarray | None, np.ndarray | None]:
+        frames = np.empty(min(size, layout.n_frames - first), layout.frame)
+        with path.open("rb") as file:
+            file.seek(layout.start + first * layout.frame.itemsize)
             if file.readinto(frames.view(np.uint8).data) < frames.nbytes:
                 raise ValueError(cut_off(path, first))
-            sound = np.ones(len(frames), bool)
-            for name in records:
-                for side in ("before", "after"):
-                    sound &= frames[f"{side} {name}"] == layout.frame[name].itemsize
-            if not sound.all():
-                raise ValueError(f"{path} is damaged, after {first + int(np.argmin(sound))} whole frames")
-            positions = np.empty((len(frames), *frames["x"][:1, chosen].shape[1:], 3), np.float32)
-            for axis, name in enumerate(_AXES):
-                np.multiply(frames[name][:, chosen], np.float32(_NM), out=positions[..., axis])
-            lengths, angles = _cell(frames["cell"]) if "cell" in records else (None, None)
-            yield positions, lengths, angles
+        sound = np.ones(len(frames), bool)
+        for name in records:
+            for side in ("before", "after"):
+                sound &= frames[f"{side} {name}"] == layout.frame[name].itemsize
+        if not sound.all():
+            raise ValueError(f"{path} is damaged, after {first + int(np.argmin(sound))} whole frames")
+        positions = np.empty((len(frames), *frames["x"][:1, chosen].shape[1:], 3), np.float32)
+        for axis, name in enumerate(_AXES):
+            np.multiply(frames[name][:, chosen], np.float32(_NM), out=positions[..., axis])
+        return positions, *(_cell(frames["cell"]) if "cell" in records else (None, None))
+
+    yield from ahead(one, range(0, layout.n_frames, size))
 
 
 def _cell(numbers: Float[np.ndarray, "n_frames 6"]) -> tuple[np.ndarray, np.ndarray]:

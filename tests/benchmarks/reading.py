@@ -76,7 +76,7 @@ def read_by_all(path, top, n_frames, n_atoms):
 
     def theirs():
         results.pop("mdtraj", None)
-        target = md.Trajectory(np.asarray(results["mdvae"].alignment.reference)[None], md.load_topology(top))
+        target = md.Trajectory(np.asarray(results["mdvae"].alignment.reference)[None], carbons(n_atoms))
         results["mdtraj"] = md.load(str(path), top=top).superpose(target)
 
     seconds, _ = in_turns({"mdvae": ours, "mdtraj": theirs, "floor": lambda: decoded(path, n_atoms)})

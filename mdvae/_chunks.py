@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import equinox as eqx
 import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from mdvae._compiled import compiled
 from mdvae._memory import forget
 
 # Numbers in a chunk, about 4 MB: large enough to amortize the call, small enough to stay in cache.
@@ -118,7 +118,7 @@ def _let_freed_memory_stay() -> None:
     np.empty(_FREED, np.uint8)
 
 
-@eqx.filter_jit
+@compiled
 def _apply(function: Callable, *chunks: ArrayLike) -> Any:
     return jax.vmap(function)(*chunks)
 

@@ -1,5 +1,6 @@
 """The loop, and nothing else."""
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -11,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from mdvae._compiled import compiled
 from mdvae._types import Key, Scalar
 from mdvae.history import History
 from mdvae.training.feed import AbstractFeed
@@ -182,7 +184,7 @@ class _Mean:
 
 
 # Of the module, not of a run: another run of the same shapes, the cool-down for one, compiles nothing.
-@eqx.filter_jit(donate="all-except-first")
+@functools.partial(compiled, donate="all-except-first")
 def _take_steps(known: tuple[_Fixed, _Given], params, state) -> tuple[Any, Any, dict[str, Scalar]]:
     """Gradient steps, a batch each; parameters and optimizer state are overwritten."""
     fixed, given = known

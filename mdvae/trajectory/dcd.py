@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdvae._chunks import ahead
+from mdvae._memory import aligned
 from mdvae.trajectory.text import cut_off
 
 _NM = 0.1
@@ -140,10 +141,11 @@ def dcd_frames(
                 sound &= frames[f"{side} {name}"] == layout.frame[name].itemsize
         if not sound.all():
             raise ValueError(f"{path} is damaged, after {first + int(np.argmin(sound))} whole frames")
-        positions = np.empty((len(frames), *frames["x"][:1, chosen].shape[1:], 3), np.float32)
+        positions = aligned((len(frames), *frames["x"][:1, chosen].shape[1:], 3))
         for axis, name in enumerate(_AXES):
             np.multiply(frames[name][:, chosen], np.float32(_NM), out=positions[..., axis])
-        return positions, *(_cell(frames["cell"]) if "cell" in records else (None, None))
+        lengths, angles = _cell(frames["cell"]) if "cell" in records else (None, None)
+        return positions, lengths, angles
 
     yield from ahead(one, range(0, layout.n_frames, size))
 

@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import Float
 
-from mdvae._memory import available_memory, blocks, is_mapped
+from mdvae._memory import aligned, available_memory, blocks, is_mapped
 from mdvae.trajectory.cache import Cache
 
 # Of free memory, what frames may take: training holds their features as well, and works.
@@ -58,7 +58,7 @@ class InMemory(AbstractStore):
             self._parts.append(part)
             return
         if not self._n:
-            self._array = np.empty((self._n_expected, *part.shape[1:]), np.float32)
+            self._array = aligned((self._n_expected, *part.shape[1:]))
         self._array[self._n : self._n + len(part)] = part
         self._n += len(part)
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from mdvae._memory import aligned
 from mdvae.trajectory.text import cut_off, unreadable
 
 _NARROW, _WIDE = 1995, 2023
@@ -133,7 +134,7 @@ def xtc_frames(
 
     def begun(first: int) -> tuple[XtcChunk, list[Future]]:
         n, n_kept = min(size, n_frames - first), n_atoms if atoms is None else len(atoms)
-        chunk = XtcChunk(np.empty((n, n_kept, 3), np.float32), np.empty((n, 3, 3)), np.empty(n))
+        chunk = XtcChunk(aligned((n, n_kept, 3)), np.empty((n, 3, 3)), np.empty(n))
         parts = [slice(i, min(i + together, n)) for i in range(0, n, together)]
         of_parts = [XtcChunk(*(array[part] for array in chunk)) for part in parts]
         return chunk, [

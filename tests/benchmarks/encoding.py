@@ -13,16 +13,19 @@ from synthetic import helices
 from timing import in_turns, installed, large_product, operations_per_second
 
 import mdvae
+from mdvae._memory import aligned
 from mdvae.latent.encoding import encode_posed
 
 SIZE, N_FRAMES, CHUNK = SIZES["M"], 1_000_000, 4096
 
 
 def untrained():
-    """A model, and frames in its pose."""
+    """A model, and frames in its pose, where `read` would put so many."""
     frames = mdvae.read(helices(5000, SIZE.n_features // 3), periodic=False, center="geometry")
     model = mdvae.build(frames, latent_dim=SIZE.latent_dim, hidden=SIZE.hidden, residual=False, seed=0)
-    return model, np.resize(frames.coordinates, (N_FRAMES, *frames.coordinates.shape[1:]))
+    many = aligned((N_FRAMES, *frames.coordinates.shape[1:]))
+    many[:] = np.resize(frames.coordinates, many.shape)
+    return model, many
 
 
 def weights(model):

@@ -6,6 +6,8 @@ import time
 import numpy as np
 
 N_TURNS = 5
+# Seconds between two jobs: threads of some libraries go on looking for work for a while, at the cost of who comes next.
+PAUSE = 0.3
 # Of the matrices whose product says how fast the machine can be.
 LARGE = 2048
 
@@ -18,6 +20,7 @@ def in_turns(jobs, n_turns=N_TURNS, after=None):
     first, seconds = {}, {name: [] for name, job in jobs.items() if job is not None}
     for turn in range(n_turns + 1):
         for name in seconds:
+            time.sleep(PAUSE)
             started = time.perf_counter()
             result = jobs[name]()
             took = time.perf_counter() - started

@@ -76,14 +76,17 @@ def ahead(job: Callable[[Item], Result], items: Iterable[Item], n_threads: int |
         yield job(item)
         break
     n_threads = n_threads or min(os.cpu_count() or 1, _MOST_THREADS)
-    with ThreadPoolExecutor(n_threads) as pool:
-        waiting: deque = deque()
+    pool, waiting = ThreadPoolExecutor(n_threads), deque()
+    try:
         for item in items:
             waiting.append(pool.submit(job, item))
             if len(waiting) > n_threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        # Whoever stops early waits for what has begun, and for no more.
+        pool.shutdown(cancel_futures=True)
 
 
 def map_rows(function: Callable, array: np.ndarray) -> np.ndarray:
@@ -98,6 +101,8 @@ def map_rows(function: Callable, array: np.ndarray) -> np.ndarray:
     -------
     (n_rows, ...)
     """
+    if not len(array):
+        raise ValueError("there are no rows; expected at least one")
     chunks = in_chunks(function, array)
     # Straight to where they stay: joining them in the end holds them twice, and fetches fresh memory.
     rows, first = next(chunks)

@@ -2,10 +2,14 @@
 
 import functools
 import hashlib
+import importlib
+import importlib.util
+import logging
 import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import equinox as eqx
@@ -15,6 +19,7 @@ import jax
 # than the large ones.
 _WORTH = 0.0
 # XLA takes vectors of half this length on any x86-64 processor; one without longer ones goes on to do so.
+_log = logging.getLogger("mdvae")
 _WIDE = {"xla_cpu_prefer_vector_width": 512}
 
 
@@ -31,7 +36,7 @@ def compiled(function: Callable, **options: Any) -> Callable:
     @functools.cache
     def ready() -> Callable:
         # Not before the first call: to ask for the backend is to start it, and whoever imports may still choose.
-        wide = {"compiler_options": _WIDE} if jax.default_backend() == "cpu" else {}
+        wide: dict[str, Any] = {"compiler_options": _WIDE} if jax.default_backend() == "cpu" else {}
         return eqx.filter_jit(function, **options, **wide)
 
     @functools.wraps(function)
@@ -39,6 +44,24 @@ def compiled(function: Callable, **options: Any) -> Callable:
         return ready()(*args)
 
     return call
+
+
+@functools.cache
+def by_numba(name: str) -> ModuleType | None:
+    """Import a module whose functions numba compiles; None without numba, or where it fails, which is said once.
+
+    Parameters
+    ----------
+    name : str
+    """
+    if importlib.util.find_spec("numba") is None:
+        return None
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        # It may be too old for this NumPy, lack a library, or find no room to keep what it compiles.
+        _log.warning("numba cannot be used for %s, and what is slower takes its place: %s", name, error)
+        return None
 
 
 def keep_compiled() -> None:

@@ -22,7 +22,7 @@ _UNALIGNED, _SUPERPOSITION, _PRINCIPAL = 0, 1, 2
 _LANES = 16
 # Bytes of frames that are posed together: half of a small second-level cache.
 _CACHE = 2**17
-# Convergence is quadratic: what is left after five is rounding.
+# Convergence is quadratic: what is left after five is rounding; one is for safety.
 _SWEEPS = 6
 # Share of the trace that an entry may have and count as zero: rounding of the other entries is ten times as much.
 _NOTHING = 1e-17
@@ -32,8 +32,12 @@ _MANTISSA = np.finfo(np.float64).nmant
 _THIRD = tuple(Chebyshev.interpolate(lambda s: np.cos(2 / 3 * np.arccos(s)), 11, [0, 1]).convert(kind=Polynomial).coef)
 
 _inner = numba.njit(nogil=True, error_model="numpy")
-# What is called from outside is kept beside this file, with all that it calls, or in the user's folder for caches.
-_kept = numba.njit(nogil=True, error_model="numpy", cache=True)
+
+
+def _kept(dim):
+    """Compile when this file is imported, and keep that beside it, with all that is called, or in the user's folder."""
+    given = f"int64, float32[:, ::1], float32[::1], float32[::1], float64, UniTuple(float64, {dim}), float64"
+    return numba.njit(f"float64({given})", nogil=True, error_model="numpy", cache=True)
 
 
 # Sums may be done in any order, as by vectors; what is not a number stays that. A frame is one row of numbers here and
@@ -391,7 +395,7 @@ def _move_flat(x, cx, cy, r00, r01, r10, r11):
         x[2 * a + 1] = r10 * px + r11 * py
 
 
-@_kept
+@_kept(2)
 @no_type_check
 def _pose_flat(kind, frames, weights, reference, weight, of_reference, size):
     """Pose frames in the plane, each of them a row of its numbers; their smallest gap."""
@@ -411,7 +415,7 @@ def _pose_flat(kind, frames, weights, reference, weight, of_reference, size):
     return smallest
 
 
-@_kept
+@_inner
 @no_type_check
 def _turn(kind, sums, work, turns, gaps, size):
     """Rotations in space of all lanes, and their gaps, out of sums about centers."""
@@ -436,7 +440,7 @@ def _turn(kind, sums, work, turns, gaps, size):
         _laid(sums, work, turns, gaps)
 
 
-@_kept
+@_kept(3)
 @no_type_check
 def _pose_solid(kind, frames, weights, reference, weight, of_reference, size):
     """Pose frames in space, each of them a row of its numbers; their smallest gap."""
@@ -484,7 +488,14 @@ def poser(
     of_atoms, planes = weights.astype(np.float64), reference.astype(np.float64).T
     size = float(of_atoms @ np.sum(planes**2, axis=0))
     run = _pose_flat if len(planes) == 2 else _pose_solid
-    given = weights, np.ravel(reference.T), float(of_atoms.sum()), tuple(planes @ of_atoms), size
+    # Copies: what JAX hands out is read-only, which is another type.
+    given = (
+        np.array(weights),
+        np.array(reference.T, order="C").ravel(),
+        float(of_atoms.sum()),
+        tuple(planes @ of_atoms),
+        size,
+    )
 
     def pose(frames: Float32[np.ndarray, "n_frames n_atoms dim"]) -> float:
         return run(kind, np.asarray(frames).reshape(len(frames), reference.size), *given)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mdvae.alignment
+from mdvae._compiled import by_numba
 from mdvae.alignment import PrincipalAxes, Superposition, Unaligned, pose
 
 KINDS = ["superposition", "principal", "none"]
@@ -137,13 +138,13 @@ def test_without_numba_the_package_poses_all_the_same(monkeypatch):
     monkeypatch.delitem(sys.modules, "mdvae._posing", raising=False)
     monkeypatch.delattr(mdvae, "_posing", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
-    mdvae.alignment._numba_posing.cache_clear()
+    by_numba.cache_clear()
     try:
         frames, weights, reference = system(3, 5, 9)
         found, _ = posed(alignment("superposition", weights, reference), frames)
         assert mdvae.alignment._numba_posing() is None
     finally:
-        mdvae.alignment._numba_posing.cache_clear()
+        by_numba.cache_clear()
     np.testing.assert_allclose(found, exact("superposition", frames, weights, reference)[0], atol=1e-5)
 
 

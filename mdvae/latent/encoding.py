@@ -42,7 +42,7 @@ def encode(model: Model, source: Any, **reading) -> Float[np.ndarray, "n_frames 
 def encode_chunks(
     model: Model, source: Any, **reading
 ) -> Iterator[tuple[Chunk, Float[np.ndarray, "n_chunk latent_dim"]]]:
-    """Posed chunks of a source with their latent points; memory holds one chunk.
+    """Posed chunks of a source with their latent points; memory holds a few chunks.
 
     Parameters
     ----------

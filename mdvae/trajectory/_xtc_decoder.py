@@ -29,15 +29,13 @@ def _cube_root(number: int) -> int:
     return root - (root**3 > number)
 
 
-def _shift(n_bits: int) -> int:
-    """Bits by which a product with a reciprocal is too large; so many keep every quotient exact."""
-    return n_bits + n_bits // 3 + 1
-
-
 _sides = [_OTHERWISE.get(bits, _cube_root(2**bits)) if bits >= _FEWEST else 0 for bits in range(_MOST + 1)]
 SIDES = np.array(_sides, np.uint64)
+# Reciprocals, and bits by which a product with one is too large: so many keep every quotient exact.
+_shifts = [bits + bits // 3 + 1 for bits in range(_SHORT + 1)]
+SHIFTS = np.array(_shifts, np.uint64)
 RECIPROCALS = np.array(
-    [-(-(2 ** _shift(bits)) // side) if side and bits <= _SHORT else 0 for bits, side in enumerate(_sides)], np.uint64
+    [-(-(2**shift) // side) if side else 0 for shift, side in zip(_shifts, _sides, strict=False)], np.uint64
 )
 _NARROW, _WIDE = np.uint64(1995), np.uint64(2023)
 # Words behind the last packed one that may be looked at, though nothing is taken from them.
@@ -201,7 +199,8 @@ def _unpack(words, place, end, n_wanted, lowest, sizes, short, unit, row):
         bits = _U(short)
         if place + n_short * bits > end or atom + n_short >= n_atoms:
             return False
-        side, reciprocal, shift = SIDES[bits], RECIPROCALS[bits], bits + bits // _U(3) + _U(1)
+        side, divided = SIDES[bits], min(bits, _U(_SHORT))
+        reciprocal, shift = RECIPROCALS[divided], SHIFTS[divided]
         half = np.int64(side >> _U(1))
         # The first two atoms have changed places: of a water, hydrogen is then packed before oxygen.
         px, py, pz = x, y, z

@@ -147,7 +147,8 @@ def dcd_frames(
         lengths, angles = _cell(frames["cell"]) if "cell" in records else (None, None)
         return positions, lengths, angles
 
-    yield from ahead(one, range(0, layout.n_frames, size))
+    # Two, on any machine: each holds a chunk twice.
+    yield from ahead(one, range(0, layout.n_frames, size), n_threads=2)
 
 
 def _cell(numbers: Float[np.ndarray, "n_frames 6"]) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from mdtraj.utils import in_units_of, lengths_and_angles_to_box_vectors
 from mdvae.trajectory.dcd import dcd_frames, layout_of
 from mdvae.trajectory.text import TEXT_READERS, TextFrame, cut_off, pdb_frames, unreadable, whole_frames
 from mdvae.trajectory.topologies import TOPOLOGY_FORMATS, check_file, extension, quiet, read_topology
-from mdvae.trajectory.xtc import frame_starts, reads_fast, xtc_frames
+from mdvae.trajectory.xtc import decoder, frame_starts, xtc_frames
 
 BINARY_FORMATS = (".xtc", ".trr", ".dcd", ".nc", ".netcdf", ".ncdf", ".h5", ".hdf5")
 FORMATS = (*BINARY_FORMATS, *TEXT_READERS)
@@ -145,7 +145,7 @@ def count_frames(path: Path) -> int | None:
         return None
     if ending == ".dcd" and (layout := layout_of(path)) is not None:
         return layout.n_frames
-    if ending == ".xtc" and reads_fast(path):
+    if ending == ".xtc" and decoder() is not None:
         with _said(path, ending):
             return len(frame_starts(path)) - 1
     with _said(path, ending), quiet(), _opened(path) as handle:
@@ -172,9 +172,9 @@ def _binary_frames(path: Path, ending: str, atoms: np.ndarray | None, size: int,
             for positions, lengths, angles in dcd_frames(path, layout, atoms, size):
                 yield Raw(positions, _cells(lengths, angles), None)
         return
-    if ending == ".xtc" and reads_fast(path):
+    if ending == ".xtc" and decoder() is not None:
         with _said(path, ending):
-            for found in xtc_frames(path, frame_starts(path)[: total + 1], atoms, size):
+            for found in xtc_frames(path, frame_starts(path, total), atoms, size):
                 yield Raw(found.positions, found.cells if found.cells.any() else None, found.time)
         return
     with _said(path, ending), _opened(path) as handle:

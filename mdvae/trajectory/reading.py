@@ -176,7 +176,7 @@ def stream(
     length_unit: str | None = None,
     periodic: bool = True,
 ) -> Iterator[Chunk]:
-    """Yield conformations of a known system, chunk by chunk; memory holds one chunk.
+    """Yield conformations of a known system, chunk by chunk; memory holds a few chunks.
 
     Parameters
     ----------

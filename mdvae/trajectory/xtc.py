@@ -4,9 +4,6 @@ Each frame is a header and, from ten atoms on, positions as whole numbers in bit
 there are along each axis. What the bits mean is in `_xtc_decoder`.
 """
 
-import functools
-import importlib.util
-import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from mdvae._compiled import by_numba
 from mdvae._memory import aligned
 from mdvae.trajectory.text import cut_off, unreadable
 
@@ -27,13 +25,12 @@ _PLAIN = 9
 _PLAIN_HEADER, _HEADER = 14, 23
 # Bytes that are looked through for headers, and from which size of a frame on only headers are read.
 _BLOCK, _FAR = 2**20, 2**16
-# Bytes of a file from which on numba is imported. That takes as long as mdtraj takes for some three times as many, but
-# there may be several files.
-_WORTH = 16 * 2**20
 # Numbers that one thread decodes at a time, and the most threads.
 _PART = 2**18
 _MOST_THREADS = 8
-_log = logging.getLogger("mdvae")
+# Files whose frames have been found, to read them without looking again; and how many.
+_found: dict[Path, Int[np.ndarray, " n_frames_and_one"]] = {}
+_MOST_FILES = 1000
 
 
 class XtcChunk(NamedTuple):
@@ -44,39 +41,37 @@ class XtcChunk(NamedTuple):
     time: Float[np.ndarray, " n_frames"]
 
 
-def reads_fast(path: Path) -> bool:
-    """Whether a file is for the decoder of our own: numba is there, and the file large enough."""
-    return path.stat().st_size >= _WORTH and decoder() is not None
-
-
-@functools.cache
 def decoder() -> ModuleType | None:
     """The compiled functions; None without numba, or where it fails."""
-    if importlib.util.find_spec("numba") is None:
-        return None
-    try:
-        from mdvae.trajectory import _xtc_decoder
-    except Exception as error:
-        # It may be too old for this NumPy, or find no folder to keep what it compiles in.
-        _log.warning("numba cannot be used, so that XTC files are read by mdtraj, which is slower: %s", error)
-        return None
-    return _xtc_decoder
+    return by_numba("mdvae.trajectory._xtc_decoder")
 
 
-def frame_starts(path: Path) -> Int[np.ndarray, " n_frames_and_one"]:
+def frame_starts(path: Path, n_frames: int | None = None) -> Int[np.ndarray, " n_frames_and_one"]:
     """Where each frame starts, in bytes, and where the last one ends.
+
+    Parameters
+    ----------
+    path : Path
+    n_frames : int, optional
+        Of the first so many frames, as they were counted: a run may have gone on writing since.
 
     Raises
     ------
     ValueError
         The file is cut off in the middle of a frame, or something else stands where a frame should start.
     """
-    state = path.stat()
-    return _frame_starts(path, state.st_size, state.st_mtime_ns)
+    known = _found.pop(path, np.zeros(0, np.int64))
+    starts = known if n_frames is not None and len(known) > n_frames else _look(path)
+    # The latest at the end; that nothing but numbers of frames pile up.
+    _found[path] = starts
+    for other in list(_found)[:-_MOST_FILES]:
+        _found.pop(other, None)
+    return starts if n_frames is None else starts[: n_frames + 1]
 
 
-@functools.lru_cache(maxsize=16)
-def _frame_starts(path: Path, end: int, _changed: int) -> Int[np.ndarray, " n_frames_and_one"]:
+def _look(path: Path) -> Int[np.ndarray, " n_frames_and_one"]:
+    """Hop from header to header through all of the file."""
+    end = path.stat().st_size
     compiled = decoder()
     assert compiled is not None
     words = np.empty(_BLOCK // 8 + compiled.SPARE_WORDS, np.uint64)
@@ -127,6 +122,7 @@ def xtc_frames(
         A frame is damaged.
     """
     n_frames, n_atoms = len(starts) - 1, _count_atoms(path, starts)
+    atoms = None if atoms is None else np.array(atoms, np.int64)
     if atoms is not None and len(atoms) and not 0 <= atoms.min() <= atoms.max() < n_atoms:
         raise ValueError(f"{path} has {n_atoms} atoms a frame, and atoms {atoms.min()} to {atoms.max()} are wanted")
     together = max(1, _PART // (3 * n_atoms))

@@ -7,6 +7,7 @@ Cores: how much more than one thread two threads get done here, in loops that sh
 import tempfile
 import threading
 from pathlib import Path
+from unittest.mock import patch
 
 import numba
 import numpy as np
@@ -31,13 +32,9 @@ def decoded_by_all(path, n_frames, n_atoms):
     starts, size, few = xtc.frame_starts(path), 2**23 // (12 * n_atoms), np.arange(max(4, n_atoms // 100))
 
     def ours(n_threads, atoms=None):
-        xtc._MOST_THREADS = n_threads
-        for _ in xtc.xtc_frames(path, starts, atoms, size):
-            pass
-
-    def frames():
-        xtc._frame_starts.cache_clear()
-        xtc.frame_starts(path)
+        with patch.object(xtc, "_MOST_THREADS", n_threads):
+            for _ in xtc.xtc_frames(path, starts, atoms, size):
+                pass
 
     seconds, _ = in_turns(
         {
@@ -45,7 +42,7 @@ def decoded_by_all(path, n_frames, n_atoms):
             "one": lambda: ours(1),
             "two": lambda: ours(2),
             "few": lambda: ours(1, few),
-            "frames": frames,
+            "frames": lambda: xtc.frame_starts(path),
             "alone": lambda: together(1),
             "both": lambda: together(2),
         }

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdvae import read
-from mdvae.trajectory import _xtc_decoder, xtc
+from mdvae._compiled import by_numba
+from mdvae.trajectory import _xtc_decoder, files, xtc
 from mdvae.trajectory.files import count_frames, raw_frames
 from mdvae.trajectory.xtc import frame_starts, xtc_frames
 
@@ -172,7 +173,7 @@ def test_three_numbers_from_one(n_bits, rng):
             if n_bits <= _xtc_decoder._MIDDLE:
                 found.append(_xtc_decoder._middle_triple(*given, *of_sizes, *by_float))
             if n_bits <= _xtc_decoder._SHORT and sizes == [side] * 3:
-                reciprocal, shift = _xtc_decoder.RECIPROCALS[n_bits], np.uint64(n_bits + n_bits // 3 + 1)
+                reciprocal, shift = _xtc_decoder.RECIPROCALS[n_bits], _xtc_decoder.SHIFTS[n_bits]
                 found.append(_xtc_decoder._short_triple(*given, of_sizes[0], reciprocal, shift))
             assert all(three == (a, b, c) for three in found)
 
@@ -289,13 +290,8 @@ DAMAGED = {
 }
 
 
-@pytest.fixture
-def own(monkeypatch):
-    monkeypatch.setattr(xtc, "_WORTH", 0)
-
-
 @pytest.mark.parametrize("name", DAMAGED)
-def test_damaged_frames_are_named(name, own, rng, tmp_path):
+def test_damaged_frames_are_named(name, rng, tmp_path):
     place, number = DAMAGED[name]
     path = written(tmp_path / "run.xtc", walk(rng, 30, n_frames=8))
     path.write_bytes(patched(path.read_bytes(), int(frame_starts(path)[5]) + place, number))
@@ -306,14 +302,14 @@ def test_damaged_frames_are_named(name, own, rng, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_more_atoms_than_the_file_has_room_for(own, rng, tmp_path):
+def test_more_atoms_than_the_file_has_room_for(rng, tmp_path):
     path = written(tmp_path / "run.xtc", walk(rng, 30, n_frames=3))
     path.write_bytes(patched(path.read_bytes(), N_ATOMS, 2**31 - 1))
     with pytest.raises(ValueError, match=r"run.xtc cannot be read as a file of type .xtc"):
         next(raw_frames(path, None, 3))
 
 
-def test_foreign_files(own, tmp_path):
+def test_foreign_files(tmp_path):
     path = tmp_path / "run.xtc"
     path.write_text("this is something else\n" * 50)
     with pytest.raises(ValueError, match=r"run.xtc cannot be read as a file of type .xtc"):
@@ -332,7 +328,7 @@ def what_is_refused(path):
 
 
 @pytest.mark.parametrize("name", ["5 atoms", "11 atoms", "waters", "axes of their own bits", "steps of all lengths"])
-def test_damage_is_decoded_or_refused(name, own, rng, tmp_path):
+def test_damage_is_decoded_or_refused(name, rng, tmp_path):
     whole = written(tmp_path / "run.xtc", FRAMES[name](rng)[:, :60]).read_bytes()
     outcomes = set()
     for i in range(150):
@@ -348,12 +344,12 @@ def test_damage_is_decoded_or_refused(name, own, rng, tmp_path):
 
 
 @pytest.mark.parametrize("cell", [None, 4 * np.eye(3)])
-def test_read_as_before(cell, own, rng, tmp_path, monkeypatch):
+def test_read_as_before(cell, rng, tmp_path, monkeypatch):
     known = make_peptide(rng, n_frames=30, cell=cell)
     path = written(tmp_path / "run.xtc", known.xyz, known.unitcell_vectors, known.time)
     options = {"top": known.topology, "select": "name CA", "stride": 3, "chunk": 7}
     found = read(path, **options)
-    monkeypatch.setattr(xtc, "_WORTH", sys.maxsize)
+    monkeypatch.setattr(files, "decoder", lambda: None)
     expected = read(path, **options)
     np.testing.assert_array_equal(found.coordinates, expected.coordinates)
     np.testing.assert_array_equal(found.time, expected.time)
@@ -361,10 +357,33 @@ def test_read_as_before(cell, own, rng, tmp_path, monkeypatch):
     assert found.lengths == (10,)
 
 
-def test_small_files_do_not_wait_for_numba(rng, tmp_path, monkeypatch):
+def test_a_run_may_go_on_writing_while_it_is_read(rng, tmp_path):
+    """As many frames are read as were counted, whatever has come since, whole or not."""
+    path = written(tmp_path / "run.xtc", walk(rng, 20, n_frames=10))
+    n_frames, whole = count_frames(path), path.read_bytes()
+    path.write_bytes(whole + whole[:50])
+    assert sum(len(raw.positions) for raw in raw_frames(path, None, 4, n_frames=n_frames)) == 10
+    with pytest.raises(ValueError, match="after 10 whole frames"):
+        count_frames(path)
+
+
+def test_many_files_are_looked_at_once_each(rng, tmp_path, monkeypatch):
+    paths = [written(tmp_path / f"{i}.xtc", walk(rng, 12)) for i in range(20)]
+    looked, look = [], xtc._look
+    monkeypatch.setattr(xtc, "_look", lambda path: [looked.append(path), look(path)][1])
+    counts = [count_frames(path) for path in paths]
+    for path, n_frames in zip(paths, counts, strict=True):
+        list(raw_frames(path, None, 4, n_frames=n_frames))
+    assert looked == paths
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int16])
+def test_atoms_may_be_numbers_of_any_kind(kind, rng, tmp_path):
     path = written(tmp_path / "run.xtc", walk(rng, 20))
-    monkeypatch.setattr(xtc, "decoder", lambda: pytest.fail("numba is imported"))
-    assert sum(len(raw.positions) for raw in raw_frames(path, None, 4)) == 6
+    atoms = np.arange(0, 20, 3).astype(kind)
+    atoms.flags.writeable = False
+    (found,) = xtc_frames(path, frame_starts(path), atoms, 100)
+    np.testing.assert_array_equal(found.positions, by_mdtraj(path)[0][:, ::3])
 
 
 @pytest.fixture
@@ -372,27 +391,29 @@ def forgotten(monkeypatch):
     """The decoder is imported anew."""
     monkeypatch.delitem(sys.modules, "mdvae.trajectory._xtc_decoder")
     monkeypatch.delattr("mdvae.trajectory._xtc_decoder")
-    xtc.decoder.cache_clear()
+    by_numba.cache_clear()
     yield
-    xtc.decoder.cache_clear()
+    by_numba.cache_clear()
 
 
-def test_without_numba(own, forgotten, rng, tmp_path, monkeypatch, caplog):
+def test_without_numba(forgotten, rng, tmp_path, monkeypatch, caplog):
     path = written(tmp_path / "run.xtc", walk(rng, 20))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert not xtc.reads_fast(path)
+    assert xtc.decoder() is None
     assert count_frames(path) == 6
     found = np.concatenate([raw.positions for raw in raw_frames(path, None, 4)])
     np.testing.assert_array_equal(found, by_mdtraj(path)[0])
     assert not caplog.records
 
 
-def test_numba_that_fails(own, forgotten, rng, tmp_path, monkeypatch, caplog):
+def test_numba_that_fails(forgotten, rng, tmp_path, monkeypatch, caplog):
     path = written(tmp_path / "run.xtc", walk(rng, 20))
     monkeypatch.setattr(numba, "njit", lambda *_, **__: 1 / 0)
     assert [count_frames(path) for _ in range(3)] == [6, 6, 6]
     (said,) = caplog.messages
-    assert said == "numba cannot be used, so that XTC files are read by mdtraj, which is slower: division by zero"
+    assert said == (
+        "numba cannot be used for mdvae.trajectory._xtc_decoder, and what is slower takes its place: division by zero"
+    )
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="MDVAE_DATA is not set")

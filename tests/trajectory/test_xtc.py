@@ -302,6 +302,19 @@ def test_damaged_frames_are_named(name, rng, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_fewer_bits_than_the_atoms_need(rng, tmp_path):
+    """Where the next frame starts stays the same: nobody sees it but who unpacks."""
+    path = written(tmp_path / "run.xtc", walk(rng, 30, n_frames=8))
+    data, starts = path.read_bytes(), frame_starts(path)[:-1].tolist()
+    n_bytes = [struct.unpack(">i", data[start + PACKED : start + PACKED + 4])[0] for start in starts]
+    number = next(i for i in range(1, 8) if n_bytes[i] % 4 != 1)
+    fewer = (n_bytes[number] - 1) // 4 * 4 + 1
+    path.write_bytes(patched(data, starts[number] + PACKED, fewer))
+    np.testing.assert_array_equal(frame_starts(path)[:-1], starts)
+    with pytest.raises(ValueError, match=f"run.xtc cannot be read from frame {number} on"):
+        list(raw_frames(path, None, 3))
+
+
 def test_more_atoms_than_the_file_has_room_for(rng, tmp_path):
     path = written(tmp_path / "run.xtc", walk(rng, 30, n_frames=3))
     path.write_bytes(patched(path.read_bytes(), N_ATOMS, 2**31 - 1))

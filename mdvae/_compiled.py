@@ -19,8 +19,8 @@ import jax
 # than the large ones.
 _WORTH = 0.0
 # XLA takes vectors of half this length on any x86-64 processor; one without longer ones goes on to do so.
-_log = logging.getLogger("mdvae")
 _WIDE = {"xla_cpu_prefer_vector_width": 512}
+_log = logging.getLogger("mdvae")
 
 
 def compiled(function: Callable, **options: Any) -> Callable:

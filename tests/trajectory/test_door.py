@@ -1,9 +1,8 @@
-import gc
-import warnings
-
 """What is refused, and in which words."""
 
+import gc
 import gzip
+import warnings
 
 import jaxtyping
 import mdtraj as md
@@ -240,10 +239,10 @@ def test_empty_and_foreign_files(ending, folder, capfd):
     with pytest.raises(ValueError, match=rf"foreign.{ending} cannot be read") as caught:
         read(folder / f"foreign.{ending}", top=folder / "top.pdb")
     assert "\n" not in str(caught.value)
-    del caught
     with warnings.catch_warnings():
         # mdtraj leaves a GRO file open that it cannot read; to find that out is no other test's business.
         warnings.simplefilter("ignore", ResourceWarning)
+        del caught
         gc.collect()
 
 

@@ -20,12 +20,7 @@ from mdvae._chunks import ahead, in_chunks
 from mdvae._compiled import by_numba
 from mdvae._memory import forget, picked
 from mdvae._types import Frame, Scalar, Weights
-from mdvae.geometry import (
-    center,
-    principal,
-    rotate,
-    superpose,
-)
+from mdvae.geometry import center, principal, rotate, superpose
 
 Coordinates = Float[np.ndarray, "n_frames n_atoms dim"]
 

@@ -253,7 +253,6 @@ def test_cut_anywhere(n_atoms, rng, tmp_path):
     whole = written(tmp_path / "run.xtc", walk(rng, n_atoms, n_frames=4)).read_bytes()
     starts = frame_starts(tmp_path / "run.xtc").tolist()
     for cut in range(1, len(whole) + 1):
-        # A name of its own: what is known of a file is told by its name, size and time.
         path = tmp_path / f"{cut}.xtc"
         path.write_bytes(whole[:cut])
         n_whole = sum(start <= cut for start in starts) - 1

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from mdvae.adapters.sklearn import TrajectoryVAE, VectorVAE
 
@@ -131,8 +131,11 @@ def test_a_search_over_frames(chain):
 # -- scikit-learn's own checks
 
 
-# Of VectorVAE all of them apply.
-@parametrize_with_checks([VectorVAE(latent_dim=1, hidden=(4,), epochs=1)])
+# Of VectorVAE all of them apply. As a list: newer releases of pytest refuse what older ones of scikit-learn give.
+CHECKS = list(estimator_checks_generator(VectorVAE(latent_dim=1, hidden=(4,), epochs=1)))
+
+
+@pytest.mark.parametrize(("estimator", "check"), CHECKS, ids=[check.func.__name__ for _, check in CHECKS])
 def test_scikit_learns_checks(estimator, check):
     with warnings.catch_warnings():
         # Some checks give samples as few as a test needs.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import equinox as eqx
 import jax
 import numpy as np
 from jax.typing import ArrayLike
@@ -46,10 +47,11 @@ def in_chunks(function: Callable, *arrays: np.ndarray) -> Iterator[tuple[slice, 
     """
     n_rows = len(arrays[0])
     size = int(np.clip(_CHUNK // max(1, arrays[0][:1].size), 16, 8192))
+    apply = _of_many_rows(function)
 
     def one(first: int) -> tuple[slice, Any]:
         rows = slice(first, min(first + size, n_rows))
-        result = _apply(function, *(_padded(array[rows], size) for array in arrays))
+        result = apply(*(_padded(array[rows], size) for array in arrays))
         return rows, jax.tree.map(lambda y: np.asarray(y)[: rows.stop - first], result)
 
     for found in ahead(one, range(0, n_rows, size)):
@@ -123,8 +125,17 @@ def _let_freed_memory_stay() -> None:
     np.empty(_FREED, np.uint8)
 
 
-@compiled
-def _apply(function: Callable, *chunks: ArrayLike) -> Any:
+def _of_many_rows(function: Callable) -> Callable:
+    """Taken apart once: for every chunk, by `filter_jit`, that takes as long as a tenth of a small network's work."""
+    leaves, structure = jax.tree.flatten(function)
+    arrays, others = eqx.partition(leaves, lambda leaf: isinstance(leaf, jax.Array | np.ndarray))
+    return functools.partial(_apply, (structure, tuple(others)), arrays)
+
+
+@functools.partial(compiled, jit=jax.jit, static_argnums=0)
+def _apply(fixed: tuple[Any, tuple], arrays: list, *chunks: ArrayLike) -> Any:
+    structure, others = fixed
+    function = jax.tree.unflatten(structure, eqx.combine(arrays, list(others)))
     return jax.vmap(function)(*chunks)
 
 

@@ -23,21 +23,23 @@ _WIDE = {"xla_cpu_prefer_vector_width": 512}
 _log = logging.getLogger("mdvae")
 
 
-def compiled(function: Callable, **options: Any) -> Callable:
-    """`equinox.filter_jit` of a function that much time is spent in: in the longest vectors that the processor has.
+def compiled(function: Callable, *, jit: Callable = eqx.filter_jit, **options: Any) -> Callable:
+    """Compile a function that much time is spent in: for the longest vectors that the processor has.
 
     Parameters
     ----------
     function : callable
+    jit : callable
+        `equinox.filter_jit` or `jax.jit`, which takes less time for a call.
     **options
-        Of `equinox.filter_jit`.
+        Of that.
     """
 
     @functools.cache
     def ready() -> Callable:
         # Not before the first call: to ask for the backend is to start it, and whoever imports may still choose.
         wide: dict[str, Any] = {"compiler_options": _WIDE} if jax.default_backend() == "cpu" else {}
-        return eqx.filter_jit(function, **options, **wide)
+        return jit(function, **options, **wide)
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:

@@ -1,3 +1,7 @@
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -39,6 +43,26 @@ def test_one_shape_for_every_chunk():
     for n in (1, 16, 40):
         map_rows(counted, np.ones((n, WIDTH), np.float32))
     assert traced == [(WIDTH,)]
+
+
+def test_numbers_of_a_function_may_change_without_another_compilation(rng):
+    traced = []
+
+    class Scaled(eqx.Module):
+        factor: jax.Array | np.ndarray
+        power: int
+        before: Callable
+
+        def __call__(self, x):
+            traced.append(self.power)
+            return self.factor * self.before(x) ** self.power
+
+    x = rng.normal(size=(5, 3)).astype(np.float32)
+    for factor in (jnp.float32(2), jnp.float32(3), np.ones(3, np.float32), np.full(3, 7, np.float32)):
+        np.testing.assert_allclose(map_rows(Scaled(factor, 2, jnp.sin), x), factor * np.sin(x) ** 2, rtol=1e-5)
+    np.testing.assert_allclose(map_rows(Scaled(factor, 3, jnp.cos), x), 7 * np.cos(x) ** 3, rtol=1e-5)
+    # For a number, for one for each of three, and with other fields that are not arrays.
+    assert traced == [2, 2, 3]
 
 
 def test_no_rows_make_no_chunks():

@@ -23,6 +23,8 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 
 # Validation runs in batches of this size, whatever the training batch: it needs no gradients.
 _VALIDATION_BATCH = 1024
+# Short rows, of no more bytes than this, are faster picked for all batches at once, where all of them have room.
+_SHORT, _ROOM = 2**10, 2**26
 # Mean over about this share of the epochs so far: what is judged and kept.
 _AVERAGED = 0.1
 _WORDS = {"reconstruction": "reconstruction", "kl": "KL"}
@@ -188,24 +190,27 @@ class _Mean:
 def _take_steps(known: tuple[_Fixed, _Given], params, state) -> tuple[Any, Any, dict[str, Scalar]]:
     """Gradient steps, a batch each; parameters and optimizer state are overwritten."""
     fixed, given = known
+    together = _row_bytes(given.data) <= min(_SHORT, _ROOM / given.rows.size)
+    batches = _picked(given.data, given.rows) if together else given.rows
 
     def loss(params, step, batch, key):
         return fixed.objective(step)(eqx.combine(params, fixed.static), batch, key)
 
     def one(carry, inputs):
         params, state = carry
-        step, factor, batch_rows = inputs
+        step, factor, batch = inputs
         key = jax.random.fold_in(given.key, step)
-        batch = _picked(given.data, batch_rows)
+        if not together:
+            batch = _picked(given.data, batch)
         if fixed.augment is not None:
             key, own_key = jax.random.split(key)
-            batch = _augmented(fixed.augment, batch, jax.random.split(own_key, len(batch_rows)))
+            batch = _augmented(fixed.augment, batch, jax.random.split(own_key, given.rows.shape[1]))
         (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(params, step, batch, key)
         updates, state = fixed.optimizer.update(grads, state, params)
         updates = jax.tree.map(lambda update: factor * update, updates)
         return (optax.apply_updates(params, updates), state), {"loss": value, **terms}
 
-    (params, state), terms = jax.lax.scan(one, (params, state), (given.steps, given.factors, given.rows))
+    (params, state), terms = jax.lax.scan(one, (params, state), (given.steps, given.factors, batches))
     return params, state, jax.tree.map(jnp.mean, terms)
 
 
@@ -236,7 +241,11 @@ def _validate(objective: AbstractObjective, params, static, data, rows, first, k
     return jax.tree.map(lambda *parts: sum(parts), *totals)
 
 
-def _picked(data: Any, rows: Int[Array, " n"]) -> Any:
+def _row_bytes(data: Any) -> int:
+    return sum(leaf[:1].size * leaf.dtype.itemsize for leaf in jax.tree.leaves(data))
+
+
+def _picked(data: Any, rows: Int[Array, "*n"]) -> Any:
     """Rows of features, or of all that `Examples` hold."""
     return jax.tree.map(lambda leaf: leaf[rows], data)
 

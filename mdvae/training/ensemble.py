@@ -12,12 +12,15 @@ from mdvae.training.progress import ProgressBar
 
 Result = TypeVar("Result")
 
+# Trainings at once, or as many as there are cores.
+_FEW = 16
+
 
 def at_once(trainings: Sequence[Callable[..., Result]], bar: ProgressBar) -> list[Result]:
     """Results in order; with Ctrl-C those of the trainings that had begun.
 
-    In threads: compiled code lets go of the interpreter, and a small network leaves cores idle. Batched into one
-    program they would wait for one another, and on two cores take longer than one after another.
+    In threads: compiled code lets go of the interpreter, and a small network leaves cores idle. There may be more threads
+    than cores, lest one core waits while another ends the last training. Batched into one program they take longer.
 
     Parameters
     ----------
@@ -35,7 +38,7 @@ def at_once(trainings: Sequence[Callable[..., Result]], bar: ProgressBar) -> lis
             # Ctrl-C reaches the main thread only.
             raise KeyboardInterrupt
 
-    with ThreadPoolExecutor(min(len(trainings), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(len(trainings), max(_FEW, os.cpu_count() or 1))) as pool:
         futures = [pool.submit(one, progress=functools.partial(told, i)) for i, one in enumerate(trainings)]
         with contextlib.suppress(KeyboardInterrupt):
             wait(futures, return_when=FIRST_EXCEPTION)

@@ -107,6 +107,7 @@ def test_ctrl_c_ends_all_and_keeps_what_had_begun(monkeypatch):
         return endless
 
     monkeypatch.setattr(ensemble, "wait", wait)
+    monkeypatch.setattr(ensemble, "_FEW", 2)
     monkeypatch.setattr(ensemble.os, "cpu_count", lambda: 2)
     assert at_once([run(i) for i in range(4)], ProgressBar(False, 4)) == [0, 1]
 

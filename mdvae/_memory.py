@@ -1,9 +1,11 @@
 """How much memory there is, and arrays that need none: files that are mapped into it."""
 
+import gc
 import math
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,18 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
     room = np.empty(size + _ALIGNED, np.uint8)
     first = -room.ctypes.data % _ALIGNED
     return room[first : first + size].view(np.float32).reshape(shape)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No looking for garbage while many objects are made that stay: it would go through all that the process holds."""
+    looking = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if looking:
+            gc.enable()
 
 
 def available_memory() -> int | None:

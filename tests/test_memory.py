@@ -1,10 +1,11 @@
+import gc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mdvae import _memory
-from mdvae._memory import available_memory, blocks, forget, is_mapped, picked, rows_together
+from mdvae._memory import available_memory, blocks, forget, is_mapped, picked, rows_together, uncollected
 
 
 @pytest.fixture
@@ -105,3 +106,16 @@ def test_a_copy_of_a_file_keeps_what_was_written_to_it(mapped, tmp_path):
 
 def test_a_row_of_a_transposed_array_is_as_large_as_its_numbers():
     assert rows_together(np.zeros((2, 10_000), np.float32).T) == 2**26 // 8
+
+
+@pytest.mark.parametrize("looking", [True, False])
+def test_garbage_is_looked_for_afterwards_as_before(looking):
+    before = gc.isenabled()
+    try:
+        (gc.enable if looking else gc.disable)()
+        with pytest.raises(ValueError), uncollected():
+            assert not gc.isenabled()
+            raise ValueError
+        assert gc.isenabled() == looking
+    finally:
+        (gc.enable if before else gc.disable)()

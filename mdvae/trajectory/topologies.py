@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 from mdtraj.core.topology import bond_name_to_type
 from mdtraj.formats import GroTrajectoryFile, HDF5TrajectoryFile, PDBTrajectoryFile
 
+from mdvae._memory import uncollected
+
 TOPOLOGY_FORMATS = (
     ".pdb", ".pdb.gz", ".gro", ".gro.gz", ".h5", ".hdf5", ".cif", ".cif.gz", ".mmcif", ".pdbx",
     ".prmtop", ".parm7", ".prm7", ".psf", ".mol2", ".hoomdxml", ".gsd", ".arc", ".lh5",
@@ -64,6 +66,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@uncollected()
 def read_topology(top: "str | os.PathLike | md.Topology | md.Trajectory") -> md.Topology:
     """Topology from a file, or from an mdtraj object.
 
@@ -389,6 +392,7 @@ def masses_of(topology: md.Topology) -> tuple[Float[np.ndarray, " n_atoms"], int
     return masses, int(unknown.sum())
 
 
+@uncollected()
 def subset(topology: md.Topology, indices: Sequence[int] | np.ndarray) -> md.Topology:
     """Topology of some of the atoms, with their bonds, numbered anew.
 

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 from pathlib import Path
 
@@ -113,9 +114,9 @@ def test_garbage_is_looked_for_afterwards_as_before(looking):
     before = gc.isenabled()
     try:
         (gc.enable if looking else gc.disable)()
-        with pytest.raises(ValueError), uncollected():
+        with contextlib.suppress(KeyError), uncollected():
             assert not gc.isenabled()
-            raise ValueError
+            raise KeyError
         assert gc.isenabled() == looking
     finally:
         (gc.enable if before else gc.disable)()

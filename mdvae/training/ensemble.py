@@ -20,7 +20,7 @@ def at_once(trainings: Sequence[Callable[..., Result]], bar: ProgressBar) -> lis
     """Results in order; with Ctrl-C those of the trainings that had begun.
 
     In threads: compiled code lets go of the interpreter, and a small network leaves cores idle. There may be more of
-    them than cores, lest one core waits while another ends the last training. Batched into one program they take longer.
+    them than cores, lest one core waits while another ends the last training. As one program they take longer.
 
     Parameters
     ----------

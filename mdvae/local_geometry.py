@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.cluster.hierarchy import DisjointSet
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import KDTree
@@ -259,17 +258,20 @@ def find_links(coordinates: Coordinates, links: Pairs, bonds: Pairs) -> Pairs:
     n_atoms = coordinates.shape[1]
     bare = np.setdiff1d(np.arange(n_atoms), bonds)
     known = np.concatenate([bonds, bare[_stiff_links(_few(coordinates)[:, bare])]])
-    pieces = DisjointSet(range(n_atoms))
-    for i, j in known.tolist():
-        pieces.merge(i, j)
-    guesses = [pair for pair in links.tolist() if pieces.merge(*pair)]
-    return np.concatenate([known, np.array(guesses, np.int64).reshape(-1, 2)])
+    # The smallest tree that spans what is joined: of all known bonds, and of those guesses in turn that join more.
+    guesses = links[~_contained(pair_codes(links, n_atoms), np.sort(pair_codes(known, n_atoms)))]
+    turns = np.concatenate([np.ones(len(known)), 2.0 + np.arange(len(guesses))])
+    tree = minimum_spanning_tree(_graph(np.concatenate([known, guesses]), n_atoms, turns))
+    needed = np.sort(tree.data[tree.data > 1]).astype(int) - 2
+    return np.concatenate([known, guesses[needed]])
 
 
 def distances(coordinates: Coordinates, pairs: Pairs) -> Float[np.ndarray, "n_frames n_pairs"]:
     """Distances of pairs, in nm."""
-    apart = np.take(coordinates, pairs[:, 0], axis=1) - np.take(coordinates, pairs[:, 1], axis=1)
-    return np.sqrt(np.einsum("fpd,fpd->fp", apart, apart))
+    i, j = pairs.T
+    # Axis by axis, here and below: NumPy is at its best where many numbers are alike, and axes are two or three.
+    squares = (np.square(coordinates[:, i, axis] - coordinates[:, j, axis]) for axis in range(coordinates.shape[2]))
+    return np.sqrt(sum(squares))
 
 
 def signed_volumes(coordinates: Coordinates, fours: Int[np.ndarray, "n 4"]) -> Float[np.ndarray, "n_frames n"]:
@@ -279,9 +281,11 @@ def signed_volumes(coordinates: Coordinates, fours: Int[np.ndarray, "n 4"]) -> F
     """
     if not len(fours):  # as always in the plane, where there is no such product
         return np.zeros((len(coordinates), 0))
-    first = np.take(coordinates, fours[:, 0], axis=1)
-    a, b, c = (np.take(coordinates, fours[:, k], axis=1) - first for k in (1, 2, 3))
-    return np.einsum("fnd,fnd->fn", a, np.cross(b, c))
+    first = [coordinates[:, fours[:, 0], axis] for axis in range(3)]
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = (
+        [coordinates[:, atoms, axis] - first[axis] for axis in range(3)] for atoms in fours.T[1:]
+    )
+    return ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
 
 
 def pair_codes(pairs: Pairs, n_atoms: int) -> Int[np.ndarray, " n_pairs"]:

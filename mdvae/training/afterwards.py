@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.cluster.vq import kmeans2
 
 from mdvae._chunks import in_chunks
 from mdvae._keys import key_for
@@ -382,6 +381,9 @@ class _CrossEntropy(AbstractObjective):
 
 def _clusters(means: Float[np.ndarray, "n latent_dim"], n_components: int, key: Key) -> GaussianMixture:
     """Mixture that starts at clusters of the encoded data."""
+    # On use: it takes a tenth of a second.
+    from scipy.cluster.vq import kmeans2
+
     few = means[:: max(1, len(means) // max(_CLUSTERED, n_components))].astype(np.float64)
     seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):

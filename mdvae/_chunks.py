@@ -126,9 +126,12 @@ def _let_freed_memory_stay() -> None:
 
 
 def _of_many_rows(function: Callable) -> Callable:
-    """Taken apart once: for every chunk, by `filter_jit`, that takes as long as a tenth of a small network's work."""
+    """The function, compiled, of a chunk of rows.
+
+    Taken apart once: `filter_jit` would do so for every chunk, in a tenth of the time that a small network takes.
+    """
     leaves, structure = jax.tree.flatten(function)
-    arrays, others = eqx.partition(leaves, lambda leaf: isinstance(leaf, jax.Array | np.ndarray))
+    arrays, others = eqx.partition(leaves, eqx.is_array)
     return functools.partial(_apply, (structure, tuple(others)), arrays)
 
 

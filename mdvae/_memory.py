@@ -4,8 +4,9 @@ import gc
 import math
 import mmap
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +30,28 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
     return room[first : first + size].view(np.float32).reshape(shape)
 
 
-@contextmanager
-def uncollected() -> Iterator[None]:
+class _Uncollected(ContextDecorator):
     """No looking for garbage while many objects are made that stay: it would go through all that the process holds."""
-    looking = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if looking:
-            gc.enable()
+
+    def __init__(self) -> None:
+        # Threads may be in it at the same time: the first one in switches off, the last one out switches on.
+        self._lock, self._n_inside, self._looking = threading.Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._n_inside:
+                self._looking = gc.isenabled()
+                gc.disable()
+            self._n_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if not self._n_inside and self._looking:
+                gc.enable()
+
+
+uncollected = _Uncollected()
 
 
 def available_memory() -> int | None:

@@ -258,10 +258,10 @@ def find_links(coordinates: Coordinates, links: Pairs, bonds: Pairs) -> Pairs:
     n_atoms = coordinates.shape[1]
     bare = np.setdiff1d(np.arange(n_atoms), bonds)
     known = np.concatenate([bonds, bare[_stiff_links(_few(coordinates)[:, bare])]])
-    # The smallest tree that spans what is joined: of all known bonds, and of those guesses in turn that join more.
+    # Known bonds first, then the guesses in their order: a smallest tree has those of them that join what was apart.
     guesses = links[~_contained(pair_codes(links, n_atoms), np.sort(pair_codes(known, n_atoms)))]
-    turns = np.concatenate([np.ones(len(known)), 2.0 + np.arange(len(guesses))])
-    tree = minimum_spanning_tree(_graph(np.concatenate([known, guesses]), n_atoms, turns))
+    ranks = np.concatenate([np.ones(len(known)), 2.0 + np.arange(len(guesses))])
+    tree = minimum_spanning_tree(_graph(np.concatenate([known, guesses]), n_atoms, ranks))
     needed = np.sort(tree.data[tree.data > 1]).astype(int) - 2
     return np.concatenate([known, guesses[needed]])
 
@@ -269,7 +269,7 @@ def find_links(coordinates: Coordinates, links: Pairs, bonds: Pairs) -> Pairs:
 def distances(coordinates: Coordinates, pairs: Pairs) -> Float[np.ndarray, "n_frames n_pairs"]:
     """Distances of pairs, in nm."""
     i, j = pairs.T
-    # Axis by axis, here and below: NumPy is at its best where many numbers are alike, and axes are two or three.
+    # Axis by axis, here and below: NumPy's inner loops run along the last axis, and one of three makes them short.
     squares = (np.square(coordinates[:, i, axis] - coordinates[:, j, axis]) for axis in range(coordinates.shape[2]))
     return np.sqrt(sum(squares))
 

@@ -116,9 +116,9 @@ vamp_weight, validation_fraction, patience, n_devices
     strain_weight, augment
         See `train`.
     n_models : int
-        With more than one, as many are built and trained with successive seeds, as many at a time as the machine has
-        cores; what is returned is the one that does best on the held-out frames, and its ``settings["ensemble"]`` says
-        how the others did. See `train_ensemble` for all of them.
+        With more than one, as many are built and trained with successive seeds, up to eight at a time, or as many as
+        the machine has cores; what is returned is the one that does best on the held-out frames, and its
+        ``settings["ensemble"]`` says how the others did. See `train_ensemble` for all of them.
     cache : path, optional
         Folder that keeps the posed frames for the next time: see `read`. Training streams them from there; memory holds
         a few blocks of 64 MB for each model that is being trained.

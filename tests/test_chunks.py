@@ -49,7 +49,7 @@ def test_numbers_of_a_function_may_change_without_another_compilation(rng):
     traced = []
 
     class Scaled(eqx.Module):
-        factor: jax.Array | np.ndarray
+        factor: jax.Array | np.ndarray | np.float32
         power: int
         before: Callable
 
@@ -58,9 +58,9 @@ def test_numbers_of_a_function_may_change_without_another_compilation(rng):
             return self.factor * self.before(x) ** self.power
 
     x = rng.normal(size=(5, 3)).astype(np.float32)
-    for factor in (jnp.float32(2), jnp.float32(3), np.ones(3, np.float32), np.full(3, 7, np.float32)):
+    for factor in (jnp.float32(2), jnp.float32(3), np.ones(3, np.float32), np.full(3, 7, np.float32), np.float32(5)):
         np.testing.assert_allclose(map_rows(Scaled(factor, 2, jnp.sin), x), factor * np.sin(x) ** 2, rtol=1e-5)
-    np.testing.assert_allclose(map_rows(Scaled(factor, 3, jnp.cos), x), 7 * np.cos(x) ** 3, rtol=1e-5)
+    np.testing.assert_allclose(map_rows(Scaled(factor, 3, jnp.cos), x), 5 * np.cos(x) ** 3, rtol=1e-5)
     # For a number, for one for each of three, and with other fields that are not arrays.
     assert traced == [2, 2, 3]
 

@@ -114,9 +114,15 @@ def test_garbage_is_looked_for_afterwards_as_before(looking):
     before = gc.isenabled()
     try:
         (gc.enable if looking else gc.disable)()
-        with contextlib.suppress(KeyError), uncollected():
+        with contextlib.suppress(KeyError), uncollected:
             assert not gc.isenabled()
             raise KeyError
+        assert gc.isenabled() == looking
+        # As where one thread comes out while another is in.
+        with uncollected:
+            with uncollected:
+                pass
+            assert not gc.isenabled()
         assert gc.isenabled() == looking
     finally:
         (gc.enable if before else gc.disable)()

@@ -12,12 +12,12 @@ from mdvae.training.progress import ProgressBar
 
 Result = TypeVar("Result")
 
-# Trainings at once, or as many as there are cores.
-_FEW = 16
+# More than this at once, or than there are cores, would need much memory.
+_MOST = 8
 
 
-def at_once(trainings: Sequence[Callable[..., Result]], bar: ProgressBar) -> list[Result]:
-    """Results in order; with Ctrl-C those of the trainings that had begun.
+def at_once(trainings: Sequence[Callable[..., Result]], bar: ProgressBar, n_threads: int | None = None) -> list[Result]:
+    """Results in order; with Ctrl-C those of the trainings that had begun, as far as they had come.
 
     In threads: compiled code lets go of the interpreter, and a small network leaves cores idle. There may be more of
     them than cores, lest one core waits while another ends the last training. As one program they take longer.
@@ -27,6 +27,8 @@ def at_once(trainings: Sequence[Callable[..., Result]], bar: ProgressBar) -> lis
     trainings : sequence of callables
         Each takes ``progress``, and ends with what it has when that raises KeyboardInterrupt.
     bar : ProgressBar
+    n_threads : int, optional
+        How many at once; eight, or as many as there are cores, if left out.
     """
     if len(trainings) == 1:
         return [trainings[0](progress=bar)]
@@ -38,7 +40,7 @@ def at_once(trainings: Sequence[Callable[..., Result]], bar: ProgressBar) -> lis
             # Ctrl-C reaches the main thread only.
             raise KeyboardInterrupt
 
-    with ThreadPoolExecutor(min(len(trainings), max(_FEW, os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(min(len(trainings), n_threads or max(_MOST, os.cpu_count() or 1))) as pool:
         futures = [pool.submit(one, progress=functools.partial(told, i)) for i, one in enumerate(trainings)]
         with contextlib.suppress(KeyboardInterrupt):
             wait(futures, return_when=FIRST_EXCEPTION)

@@ -203,8 +203,14 @@ class Streamed(AbstractFeed):
         return _together(self._prepared(rows), later, self.everywhere(None if weights is None else weights[rows]))
 
     def _prepared(self, rows: Int[np.ndarray, " n"]) -> Float[Array, "n n_features"]:
-        examples = picked(self._examples, rows, _RUNS_TOGETHER * max(1, _RUN_BYTES // self._row_bytes))
-        return prepared(self._prepare, self.everywhere(jnp.asarray(examples)))
+        together = _RUNS_TOGETHER * max(1, _RUN_BYTES // self._row_bytes)
+        # A block of few features may be one of very many coordinates.
+        size = max(1, 2 * _BLOCK_BYTES // self._examples[:1].nbytes)
+        parts = [
+            prepared(self._prepare, self.everywhere(jnp.asarray(picked(self._examples, some, together))))
+            for some in np.split(rows, range(size, len(rows), size))
+        ]
+        return jnp.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def _scaled(weights: Float[np.ndarray, " n"] | None, side: Rows) -> Float[np.ndarray, " n"] | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import operator
+import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -124,7 +125,9 @@ def train_ensemble(
     progress: bool = True,
     **settings: Any,
 ) -> list[Model]:
-    """Fit several models to the same frames, as many at a time as the machine has cores.
+    """Fit several models to the same frames, up to eight at a time, or as many as the machine has cores.
+
+    Where frames are streamed, no more than there are cores. Ctrl-C ends all that have begun, as far as they have come.
 
     How far they are apart is how much a seed decides; the best of them may be worth the wait.
 
@@ -190,16 +193,20 @@ def train_ensemble(
         objective = annealed(objective, penalty, float(strain_weight), plan.epochs * plan.steps_per_epoch // 2)
     seeds = [operator.index(seed) + i for i in range(len(models))]
     keys = [key_for("train", seed) for seed in seeds] if key is None else list(jax.random.split(key, len(models)))
+    feed = _feed(model, frames, training, validation, plan)
+    # Each that streams holds blocks of its own, and asks the disk for them.
+    n_threads = os.cpu_count() if isinstance(feed, Streamed) else None
     fit = functools.partial(
         descend,
-        feed=_feed(model, frames, training, validation, plan),
+        feed=feed,
         objective=objective,
         plan=plan,
         augment=None if changed is None else _Augmented(model.representation, changed),
     )
     with ProgressBar(progress, len(models)) as bar:
-        fitted = at_once([functools.partial(fit, one.vae, key=own) for one, own in zip(models, keys, strict=True)], bar)
-    del fit
+        trainings = [functools.partial(fit, one.vae, key=own) for one, own in zip(models, keys, strict=True)]
+        fitted = at_once(trainings, bar, n_threads)
+    del feed, fit, trainings
     # All of them again would be another copy of the data.
     few = picked(frames.coordinates, training[evenly(len(training), _of(frames, training))])
     record = plan.to_dict() | {

@@ -1,6 +1,7 @@
 """The loop, and nothing else."""
 
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -23,8 +24,9 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 
 # Validation runs in batches of this size, whatever the training batch: it needs no gradients.
 _VALIDATION_BATCH = 1024
-# Short rows, of no more bytes than this, are faster picked for all batches at once, where all of them have room.
-_SHORT, _ROOM = 2**10, 2**26
+# Short rows, of no more bytes than this, are faster picked for all batches at once, where all of them have room, as
+# have those of a block that is streamed.
+_SHORT, _ROOM = 2**10, 2**27
 # Mean over about this share of the epochs so far: what is judged and kept.
 _AVERAGED = 0.1
 _WORDS = {"reconstruction": "reconstruction", "kl": "KL"}
@@ -242,7 +244,7 @@ def _validate(objective: AbstractObjective, params, static, data, rows, first, k
 
 
 def _row_bytes(data: Any) -> int:
-    return sum(leaf[:1].size * leaf.dtype.itemsize for leaf in jax.tree.leaves(data))
+    return sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in jax.tree.leaves(data))
 
 
 def _picked(data: Any, rows: Int[Array, "*n"]) -> Any:

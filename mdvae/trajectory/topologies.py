@@ -66,7 +66,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-@uncollected()
+@uncollected
 def read_topology(top: "str | os.PathLike | md.Topology | md.Trajectory") -> md.Topology:
     """Topology from a file, or from an mdtraj object.
 
@@ -392,7 +392,7 @@ def masses_of(topology: md.Topology) -> tuple[Float[np.ndarray, " n_atoms"], int
     return masses, int(unknown.sum())
 
 
-@uncollected()
+@uncollected
 def subset(topology: md.Topology, indices: Sequence[int] | np.ndarray) -> md.Topology:
     """Topology of some of the atoms, with their bonds, numbered anew.
 

@@ -107,9 +107,18 @@ def test_ctrl_c_ends_all_and_keeps_what_had_begun(monkeypatch):
         return endless
 
     monkeypatch.setattr(ensemble, "wait", wait)
-    monkeypatch.setattr(ensemble, "_FEW", 2)
+    monkeypatch.setattr(ensemble, "_MOST", 2)
     monkeypatch.setattr(ensemble.os, "cpu_count", lambda: 2)
     assert at_once([run(i) for i in range(4)], ProgressBar(False, 4)) == [0, 1]
+
+
+def test_there_may_be_more_at_once_than_cores(monkeypatch):
+    monkeypatch.setattr(ensemble.os, "cpu_count", lambda: 1)
+    together = threading.Barrier(3, timeout=60)
+    assert at_once([lambda progress: together.wait() >= 0] * 3, ProgressBar(False, 3)) == [True] * 3
+    alone = threading.Barrier(2, timeout=0.3)
+    with pytest.raises(threading.BrokenBarrierError):
+        at_once([lambda progress: alone.wait()] * 2, ProgressBar(False, 2), n_threads=1)
 
 
 def test_one_that_fails_ends_the_others():

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from mdvae.training import Resident, Streamed, feed, optimize
+from mdvae.training import Resident, Streamed, feed, loop, optimize
 from mdvae.training.feed import order
 from mdvae.vae import Gaussian, NegativeELBO, build_vae
 
@@ -95,6 +95,47 @@ def test_what_is_streamed_trains_as_what_is_in_memory(small_blocks):
     for name, values in resident.terms.items():
         np.testing.assert_allclose(streamed.terms[name], values, rtol=1e-5, err_msg=name)
     assert resident.terms["loss"][-1] < resident.terms["loss"][0]
+
+
+@pytest.mark.parametrize("kind", ["resident", "streamed"])
+def test_rows_that_are_picked_step_by_step_train_as_all_at_once(small_blocks, monkeypatch, kind):
+    """Whether they are hangs on their length alone, and on their number."""
+    x, losses, at_once = examples().astype(np.float32), [], []
+    pick = loop._picked
+
+    def watched(data, rows):
+        at_once.append(rows.ndim == 2)
+        return pick(data, rows)
+
+    monkeypatch.setattr(loop, "_picked", watched)
+    for short in (loop._SHORT, 0):
+        monkeypatch.setattr(loop, "_SHORT", short)
+        at_once.clear()
+        # It is traced anew, or neither of the two would be seen.
+        jax.clear_caches()
+        losses.append(trained(kind, x)[1].terms)
+        assert any(at_once) == (short > 0)
+    for name, values in losses[0].items():
+        np.testing.assert_allclose(losses[1][name], values, rtol=1e-5, err_msg=name)
+
+
+def test_few_features_of_many_coordinates_are_read_in_pieces(small_blocks, monkeypatch):
+    x = np.random.default_rng(0).normal(size=(2500, 50, 3)).astype(np.float32)
+    sizes, pick = [], feed.picked
+
+    def watched(array, rows, together):
+        found = pick(array, rows, together)
+        sizes.append(found.nbytes)
+        return found
+
+    monkeypatch.setattr(feed, "picked", watched)
+    fed = Streamed(x, np.arange(500, 2500), np.arange(500), 32, lambda frame: frame[0, :2])
+    blocks = [*fed.shuffled(jax.random.key(0)), *fed.held_out(100)]
+    seen = np.concatenate([np.asarray(data)[np.asarray(rows).ravel()] for data, rows in blocks])
+    seen, held_out = seen[:-500], seen[-500:]
+    assert max(sizes) <= 2 * 2**14 < x.nbytes
+    assert {row.tobytes() for row in seen} <= {row.tobytes() for row in x[500:, 0, :2]}
+    np.testing.assert_array_equal(held_out, x[:500, 0, :2])
 
 
 def test_what_is_streamed_is_never_held_as_a_whole(small_blocks):

@@ -102,7 +102,7 @@ def optimize(
     n_steps = feed.n_steps
     # Donated buffers are overwritten; the caller's parameters must survive.
     params, static = eqx.partition(jax.tree.map(_copied, module), eqx.is_inexact_array)
-    params, state = feed.everywhere((params, optimizer.init(params)))
+    params, state = feed.everywhere((params, jax.jit(optimizer.init)(params)))
     fixed = _Fixed(static, objective, optimizer, augment)
     final = objective((first_epoch + n_epochs) * n_steps)
     validation_key = jax.random.fold_in(key, 0)

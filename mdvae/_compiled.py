@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +23,9 @@ _WIDE = {"xla_cpu_prefer_vector_width": 512}
 _log = logging.getLogger("mdvae")
 
 
-def compiled(function: Callable, *, jit: Callable = eqx.filter_jit, **options: Any) -> Callable:
+def compiled(
+    function: Callable, *, jit: Callable = eqx.filter_jit, cpu: Mapping[str, Any] | None = None, **options: Any
+) -> Callable:
     """Compile a function that much time is spent in: for the longest vectors that the processor has.
 
     Parameters
@@ -31,15 +33,17 @@ def compiled(function: Callable, *, jit: Callable = eqx.filter_jit, **options: A
     function : callable
     jit : callable
         `equinox.filter_jit` or `jax.jit`, which takes less time for a call.
+    cpu : mapping, optional
+        More options of XLA, for processors.
     **options
-        Of that.
+        Of `jit`.
     """
 
     @functools.cache
     def ready() -> Callable:
         # Not before the first call: to ask for the backend is to start it, and whoever imports may still choose.
-        wide: dict[str, Any] = {"compiler_options": _WIDE} if jax.default_backend() == "cpu" else {}
-        return jit(function, **options, **wide)
+        more: dict[str, Any] = {"compiler_options": _WIDE | dict(cpu or {})} if jax.default_backend() == "cpu" else {}
+        return jit(function, **options, **more)
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:

@@ -1,6 +1,5 @@
 """The loop, and nothing else."""
 
-import functools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +26,9 @@ _VALIDATION_BATCH = 1024
 # Short rows, of no more bytes than this, are faster picked for all batches at once, where all of them have room, as
 # have those of a block that is streamed.
 _SHORT, _ROOM = 2**10, 2**27
+# From so many parameters on, to copy what is about to change takes longer than to wait until it was last looked at.
+_MANY = 2**16
+_IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 # Mean over about this share of the epochs so far: what is judged and kept.
 _AVERAGED = 0.1
 _WORDS = {"reconstruction": "reconstruction", "kl": "KL"}
@@ -103,6 +105,7 @@ def optimize(
     # Donated buffers are overwritten; the caller's parameters must survive.
     params, static = eqx.partition(jax.tree.map(_copied, module), eqx.is_inexact_array)
     params, state = feed.everywhere((params, jax.jit(optimizer.init)(params)))
+    take_steps = _take_steps_in_place if sum(leaf.size for leaf in jax.tree.leaves(params)) >= _MANY else _take_steps
     fixed = _Fixed(static, objective, optimizer, augment)
     final = objective((first_epoch + n_epochs) * n_steps)
     validation_key = jax.random.fold_in(key, 0)
@@ -120,7 +123,7 @@ def optimize(
             for data, rows in feed.shuffled(shuffle_key):
                 steps = done + jnp.arange(len(rows))
                 given = _Given(data, rows, steps, factors(steps).astype(jnp.float32), noise_key)
-                params, state, terms = _take_steps((fixed, given), params, state)
+                params, state, terms = take_steps((fixed, given), params, state)
                 parts.add(terms, len(rows))
                 done += len(rows)
             average = _mixed(average, params, 1 / (1 + _AVERAGED * epoch))
@@ -187,9 +190,7 @@ class _Mean:
         return {name: sum(float(terms[name]) * w for terms, w in self._parts) / self.weight for name in names}
 
 
-# Of the module, not of a run: another run of the same shapes, the cool-down for one, compiles nothing.
-@functools.partial(compiled, donate="all-except-first")
-def _take_steps(known: tuple[_Fixed, _Given], params, state) -> tuple[Any, Any, dict[str, Scalar]]:
+def _steps(known: tuple[_Fixed, _Given], params, state) -> tuple[Any, Any, dict[str, Scalar]]:
     """Gradient steps, a batch each; parameters and optimizer state are overwritten."""
     fixed, given = known
     together = _row_bytes(given.data) <= min(_SHORT, _ROOM / given.rows.size)
@@ -214,6 +215,11 @@ def _take_steps(known: tuple[_Fixed, _Given], params, state) -> tuple[Any, Any, 
 
     (params, state), terms = jax.lax.scan(one, (params, state), (given.steps, given.factors, batches))
     return params, state, jax.tree.map(jnp.mean, terms)
+
+
+# Of the module, not of a run: another run of the same shapes, the cool-down for one, compiles nothing.
+_take_steps = compiled(_steps, donate="all-except-first")
+_take_steps_in_place = compiled(_steps, donate="all-except-first", cpu=_IN_PLACE)
 
 
 @jax.jit

@@ -8,9 +8,9 @@ import optax
 import pytest
 
 from mdvae.networks import MLPDecoder, MLPEncoder
-from mdvae.training import Resident, optimize
+from mdvae.training import Resident, loop, optimize
 from mdvae.training.schedules import warmup
-from mdvae.vae import VAE, AbstractObjective, Gaussian, NegativeELBO, StandardNormal
+from mdvae.vae import VAE, AbstractObjective, Gaussian, NegativeELBO, StandardNormal, build_vae
 
 N_FEATURES = 4
 BETA = 0.5
@@ -155,6 +155,22 @@ def test_the_same_key_gives_the_same_parameters_bit_for_bit():
     assert same(vae, usual()[0])
     for name, values in history.terms.items():
         np.testing.assert_array_equal(values, usual()[1].terms[name])
+
+
+def test_many_parameters_change_in_place_to_the_same_bits(monkeypatch):
+    x, taken, found = linear_data(1000), [], []
+    start = build_vae(x, 2, hidden=(32, 32), key=jax.random.key(0))
+    feed = Resident(x, np.arange(900), np.arange(900, 1000), BATCH)
+    for name in ("_take_steps", "_take_steps_in_place"):
+        take = getattr(loop, name)
+        monkeypatch.setattr(loop, name, lambda *args, name=name, take=take: taken.append(name) or take(*args))
+    for many in (10**9, 0):
+        monkeypatch.setattr(loop, "_MANY", many)
+        settings = {"objective": objective, "optimizer": optax.adam(1e-2), "n_epochs": 3, "patience": 3}
+        found.append(optimize(start, feed, key=jax.random.key(1), **settings)[0])
+    assert taken == ["_take_steps"] * 3 + ["_take_steps_in_place"] * 3
+    assert same(*found)
+    assert not same(found[0], start)
 
 
 def test_another_key_gives_others():

@@ -42,7 +42,10 @@ def compiled(
     @functools.cache
     def ready() -> Callable:
         # Not before the first call: to ask for the backend is to start it, and whoever imports may still choose.
-        more: dict[str, Any] = {"compiler_options": _WIDE | dict(cpu or {})} if jax.default_backend() == "cpu" else {}
+        more: dict[str, Any] = {}
+        if jax.default_backend() == "cpu":
+            wanted = _WIDE | dict(cpu or {})
+            more["compiler_options"] = {name: value for name, value in wanted.items() if _is_known(name, value)}
         return jit(function, **options, **more)
 
     @functools.wraps(function)
@@ -50,6 +53,16 @@ def compiled(
         return ready()(*args)
 
     return call
+
+
+@functools.cache
+def _is_known(name: str, value: Any) -> bool:
+    """Whether XLA has an option: other versions have others, and refuse what they do not know."""
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 @functools.cache

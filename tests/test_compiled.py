@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 
-from mdvae._compiled import keep_compiled
+from mdvae._compiled import compiled, keep_compiled
 
 PROGRAM = """
 import jax
@@ -51,3 +52,8 @@ def test_tests_keep_their_own_folder():
     keep_compiled()
     assert jax.config.jax_compilation_cache_dir == before
     assert before is not None
+
+
+def test_an_option_that_xla_does_not_know_is_left_out():
+    double = compiled(lambda x: 2 * x, jit=jax.jit, cpu={"xla_cpu_of_another_version": True})
+    assert double(jnp.float32(3)) == 6
